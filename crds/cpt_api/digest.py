@@ -1,0 +1,54 @@
+"""Names of recipes. A digest says *what* is done, never how, where or by whom.
+
+Merkle: where a trial reads another trial's output, that trial's digest stands in its place; where it reads external
+files, the digest of the listing that Preflight saw. Two manifests that mean the same thing give the same digest,
+whatever their names, order of lists, or way of writing `1e-5`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from cpt_api import PROTOCOL
+from cpt_api.model import Model, canonical_json, sha256
+from cpt_api.trial import CPTTrialSpec, Source, TrialRef
+from cpt_api.values import Digest
+
+
+def trial_digest(spec: CPTTrialSpec) -> Digest:
+    """The digest of a resolved spec.
+
+    Raises ValueError when a reference has no digest yet: resolve it first.
+    """
+    for reference in references(spec.work):
+        if reference.digest is None:
+            raise ValueError(f"unresolved reference in a {spec.type} trial: {reference.to_dict()}")
+    document = {"protocol": spec.protocol or PROTOCOL, "type": spec.type.value, "work": spec.work.identity()}
+    if spec.image_digest is not None:
+        document["imageDigest"] = spec.image_digest
+    if spec.salt is not None:
+        document["salt"] = spec.salt
+    return sha256(canonical_json(document))
+
+
+def input_digests(spec: CPTTrialSpec) -> list[Digest]:
+    """Digests of everything the trial reads, sorted, each once: what its `result.json` must name as inputs."""
+    return sorted({reference.digest for reference in references(spec.work) if reference.digest is not None})
+
+
+def listing_digest(entries: Iterable[tuple[str, int, str]]) -> Digest:
+    """Of external files: (key below the address, size in bytes, ETag), in any order."""
+    return sha256(canonical_json([[key, size, etag] for key, size, etag in sorted(entries)]))
+
+
+def references(value: Any) -> Iterator[TrialRef | Source]:
+    """Every reference below `value`, in the order of the fields."""
+    if isinstance(value, TrialRef | Source):
+        yield value
+    elif isinstance(value, Model):
+        for name in type(value).model_fields:
+            yield from references(getattr(value, name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from references(item)

@@ -1,0 +1,353 @@
+"""`CPTExperiment`: what people write.
+
+There are no defaults in the schema: they would make GitOps tools drift for ever. The planner resolves them, and they
+are shown in the trials' specs and by `kubectl cpt plan`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from cpt_api.conditions import Condition
+from cpt_api.model import Model, Name, Text, Uri
+from cpt_api.trial import (
+    CooldownShape,
+    DocumentMask,
+    Duration,
+    OptimizerName,
+    Precision,
+    Resources,
+)
+from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
+
+
+class Base(Model):
+    """The model that is pretrained further: exactly one of `uri` and `trialName`."""
+
+    uri: Uri | None = None
+    """A folder in Hugging Face layout: config, tokenizer, safetensors."""
+    trial_name: Name | None = None
+    """A Train trial of this namespace that exports its end."""
+    digest: Digest | None = None
+    """Refuse any other files at `uri`; `kubectl get cptt` of a Preflight shows the digest."""
+    peak_learning_rate: LearningRate | None = None
+    """Of its pretraining: the default grid is 1/30, 1/10, 1/3 and 1/2 of it. Quote it: "3e-4"."""
+
+
+class Dataset(Model):
+    """A candidate."""
+
+    name: Name
+    """How the experiment calls it."""
+    uri: Uri
+    """Texts: a .jsonl or .txt file, plain or .gz or .zst, or a folder of them."""
+    text_field: Annotated[str | None, Field(max_length=64)] = None
+    """The field of a JSON line that holds the text; "text" when absent."""
+    max_tokens: Tokens | None = None
+    """Use no more than this."""
+
+
+class Replay(Model):
+    """General data against forgetting; it is also what the control arms train on."""
+
+    dataset: Dataset
+    """Text like that of the base's pretraining."""
+    screening_share: Share | None = None
+    """Its share of every arm of a single dataset; "0.5" when absent."""
+
+
+class Suite(StrEnum):
+    """What a model is scored on."""
+
+    HELD_OUT = "Heldout"
+    """Bits per byte on text that nothing trains on."""
+
+
+class HeldOutText(Model):
+    """Text that nothing trains on."""
+
+    name: Name
+    """How the experiment calls it."""
+    uri: Uri
+    """Texts, as in a dataset."""
+    text_field: Annotated[str | None, Field(max_length=64)] = None
+    """The field of a JSON line that holds the text; "text" when absent."""
+
+
+class Target(Model):
+    """What shall improve."""
+
+    suite: Suite
+    """The suite."""
+    data: Annotated[tuple[HeldOutText, ...], Field(max_length=16)] | None = None
+    """Heldout: texts of their own."""
+    datasets: Annotated[tuple[Name, ...], Field(max_length=16)] | None = None
+    """Heldout: names of datasets, or of the replay dataset, whose held-out part is meant."""
+    minimum_effect: Amount | None = None
+    """The smallest gain worth having, in bits per byte; "0.02" when absent."""
+
+
+class Retention(Model):
+    """What must not get worse."""
+
+    suite: Suite
+    """The suite."""
+    data: Annotated[tuple[HeldOutText, ...], Field(max_length=16)] | None = None
+    """Heldout: texts of their own."""
+    datasets: Annotated[tuple[Name, ...], Field(max_length=16)] | None = None
+    """Heldout: names of datasets, or of the replay dataset, whose held-out part is meant."""
+    margin: Amount | None = None
+    """The loss that is still accepted, in bits per byte; "0.02" when absent."""
+
+
+class Evaluation(Model):
+    """What decides."""
+
+    target: Target
+    """What shall improve."""
+    retention: Retention | None = None
+    """What must not get worse."""
+    every_tokens: Tokens | None = None
+    """Score running trials in between, for curves."""
+
+
+class LearningRateSweep(Model):
+    """Per dataset and rate one trunk with a cooled branch at each rung."""
+
+    learning_rates: Annotated[tuple[LearningRate, ...], Field(min_length=1, max_length=64)] | None = None
+    """Quote them: "3e-5". When absent, fractions of the base's peakLearningRate."""
+    rungs: Annotated[tuple[Tokens, ...], Field(min_length=1, max_length=3)] | None = None
+    """Total tokens at which rates are compared, rising; "1B" when absent."""
+
+
+class Recipe(Model):
+    """The stages; each is optional, their order is fixed."""
+
+    learning_rate_sweep: LearningRateSweep
+    """Which rate suits each dataset."""
+
+
+class Training(Model):
+    """How arms are trained; all of it is part of digests."""
+
+    sequence_length: Annotated[int, Field(ge=8, le=1_048_576)]
+    """Tokens per sequence."""
+    global_batch_size: Annotated[int, Field(ge=1, le=1_048_576)]
+    """Sequences per optimizer step."""
+    optimizer: OptimizerName | None = None
+    """AdamW when absent."""
+    warmup_tokens: Tokens | None = None
+    """1 % of the first rung when absent."""
+    cooldown_share: Share | None = None
+    """Part of an arm's tokens over which the rate falls to zero; "0.2" when absent."""
+    cooldown_shape: CooldownShape | None = None
+    """OneMinusSqrt when absent."""
+    weight_decay: Amount | None = None
+    """Not on norms, biases, embeddings; "0.1" when absent."""
+    gradient_clip: Amount | None = None
+    """Global norm; "1" when absent."""
+    precision: Precision | None = None
+    """BFloat16 when absent."""
+    document_mask: DocumentMask | None = None
+    """Enabled when absent."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    """Of the order of the data; 0 when absent."""
+    replicates: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Control arms per rate at the first rung, for the run noise; 3 when absent."""
+
+
+class TrialFailure(StrEnum):
+    """What a failed trial means for the others."""
+
+    CONTINUE = "Continue"
+    STOP = "Stop"
+
+
+class Scheduling(Model):
+    """When trials run; changing it stops nothing that runs."""
+
+    parallel_trials: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Trials with an attempt at the same time; 4 when absent. Lowering it only stops new starts."""
+    queue_name: Name | None = None
+    """Kueue's LocalQueue for trials with GPUs."""
+    cpu_queue_name: Name | None = None
+    """Kueue's LocalQueue for trials without."""
+    priority_class_name: Name | None = None
+    """Must be allowed by the administrator."""
+    max_retries: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Per trial; 3 when absent. Starts anew when an attempt committed a new step."""
+    max_failed_trials: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """More than these many stop the experiment; no limit when absent."""
+    on_trial_failure: TrialFailure | None = None
+    """Continue when absent."""
+    active_deadline: Duration | None = None
+    """An attempt that runs longer is ended and counted, such as "12h"."""
+
+
+class Budget(Model):
+    """Reached, running trials stop at a checkpoint; raised, they go on."""
+
+    tokens: Tokens | None = None
+    """Trained tokens; reused ones are free."""
+
+
+class Reuse(StrEnum):
+    """Whether equal trials of the namespace are one."""
+
+    NAMESPACE = "Namespace"
+    NONE = "None"
+    """Digests are salted with the experiment's uid."""
+
+
+class Artifacts(Model):
+    """What is kept and shared."""
+
+    reuse: Reuse | None = None
+    """Namespace when absent."""
+
+
+class CPTExperimentSpec(Model):
+    """Which data, at which learning rate, improves this model."""
+
+    model: Base
+    """The base."""
+    datasets: Annotated[tuple[Dataset, ...], Field(min_length=1, max_length=256)]
+    """The candidates; more may be appended."""
+    replay: Replay | None = None
+    """General data against forgetting. Without it there is no control and no run-noise estimate."""
+    evaluation: Evaluation
+    """What decides."""
+    recipe: Recipe
+    """The stages."""
+    training: Training
+    """How arms are trained."""
+    resources: Resources | None = None
+    """What Train and Evaluate pods ask for; may be changed, effective at the next attempt."""
+    scheduling: Scheduling | None = None
+    """When trials run; may be changed."""
+    budget: Budget | None = None
+    """What it may cost; may be changed."""
+    artifacts: Artifacts | None = None
+    """What is kept and shared."""
+    suspend: bool | None = None
+    """Pause: trials checkpoint, release their GPUs and wait."""
+
+
+# --- status ---------------------------------------------------------------------------------------------------------
+
+
+class TrialCounts(Model):
+    """How many trials are where."""
+
+    total: int = 0
+    """Planned so far."""
+    running: int = 0
+    """With an attempt."""
+    queued: int = 0
+    """Waiting."""
+    succeeded: int = 0
+    """With a result, reused ones included."""
+    failed: int = 0
+    """Without."""
+    reused: int = 0
+    """Whose result existed."""
+    superseded: int = 0
+    """Children that the plan no longer holds."""
+
+
+class StageStatus(Model):
+    """One stage of the recipe."""
+
+    name: Annotated[str, Field(max_length=64)]
+    """Which."""
+    state: Annotated[str, Field(max_length=32)]
+    """Waiting, Running, Decided."""
+    decision: Digest | None = None
+    """The Decide trial."""
+    reason: Text | None = None
+    """One sentence."""
+
+
+class DatasetStatus(Model):
+    """What is known about one candidate; numbers are text with their unit in the report."""
+
+    name: Name
+    """Which."""
+    verdict: Annotated[str, Field(max_length=32)] | None = None
+    """Of the last decision."""
+    best_learning_rate: LearningRate | None = None
+    """The chosen rate."""
+    effect: Annotated[str, Field(max_length=32)] | None = None
+    """Gain on the target against the base, bits per byte."""
+    interval: Annotated[str, Field(max_length=64)] | None = None
+    """95 %."""
+
+
+class Best(Model):
+    """The best arm so far."""
+
+    trial: Name
+    """Its trial."""
+    digest: Digest
+    """Its digest."""
+    dataset: Name
+    """Its dataset."""
+    learning_rate: LearningRate
+    """Its rate."""
+    tokens: Tokens
+    """Its total tokens."""
+    target: Annotated[str, Field(max_length=32)]
+    """Score on the target."""
+    target_interval: Annotated[str, Field(max_length=64)] | None = None
+    """95 %."""
+    retention: Annotated[str, Field(max_length=32)] | None = None
+    """Score on the retention."""
+
+
+class Ledger(Model):
+    """What it cost."""
+
+    tokens_trained: Tokens = Tokens(0)
+    """By this experiment's trials."""
+    tokens_reused: Tokens = Tokens(0)
+    """Trained before, by equal trials."""
+    tokens_naive: Tokens = Tokens(0)
+    """Had every point been its own run."""
+    gpu_seconds: int = 0
+    """Pod time x GPUs."""
+
+
+class CPTExperimentStatus(Model):
+    """Derived: it can be deleted without harm."""
+
+    observed_generation: int | None = None
+    """Of the spec that it speaks of."""
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
+    """Ready, Reconciling, Stalled (kstatus) and Succeeded."""
+    protocol: int | None = None
+    """Kept for life."""
+    stage: Annotated[str, Field(max_length=64)] | None = None
+    """Where it is."""
+    progress: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Per cent of the planned tokens."""
+    eta: Annotated[str, Field(max_length=32)] | None = None
+    """When it may end."""
+    trials: TrialCounts = TrialCounts()
+    """How many are where."""
+    trials_summary: Annotated[str, Field(max_length=32)] | None = None
+    """Such as 7/23, for `kubectl get`."""
+    saved: Annotated[str, Field(max_length=32)] | None = None
+    """Tokens saved against separate runs, for `kubectl get`."""
+    stages: Annotated[tuple[StageStatus, ...], Field(max_length=16)] = ()
+    """The stages."""
+    datasets: Annotated[tuple[DatasetStatus, ...], Field(max_length=256)] = ()
+    """The candidates."""
+    best: Best | None = None
+    """The best arm so far."""
+    ledger: Ledger = Ledger()
+    """What it cost."""
+    operator_version: Annotated[str, Field(max_length=32)] | None = None
+    """That wrote this."""

@@ -1,0 +1,296 @@
+"""The two small documents of the store that the control plane reads: `result.json` and `progress.json`.
+
+They are written under a user's identity, so nothing in them is believed before it was checked: size, shape, finite
+numbers, and that they speak of this very trial.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from cpt_api.digest import input_digests
+from cpt_api.layout import PROGRESS_MAX_BYTES, RESULT_MAX_BYTES
+from cpt_api.model import Model, Name, Text, Uri
+from cpt_api.trial import CPTTrialSpec, InputKind, Question, TrialType
+from cpt_api.values import Digest, LearningRate, Tokens
+
+M = TypeVar("M", bound=Model)
+
+
+class DocumentError(ValueError):
+    """A document of the store that is not believed; the message says why."""
+
+
+def _relative(key: str) -> str:
+    if key.startswith("/") or ".." in key.split("/") or "//" in key:
+        raise ValueError(f"key {key!r} leaves the trial's own prefix")
+    return key
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Key = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_relative)]
+"""Relative to the trial's data prefix."""
+
+
+class Outcome(StrEnum):
+    """How a committed trial ended."""
+
+    COMPLETED = "Completed"
+    DIVERGED = "Diverged"
+    """Train: too many steps with a non-finite gradient."""
+    FINDINGS = "Findings"
+    """Preflight: something is wrong with the inputs."""
+
+
+class Output(Model):
+    """One object that a trial wrote."""
+
+    key: Key
+    """Below its data prefix."""
+    bytes: Annotated[int, Field(ge=0)]
+    """Its size."""
+    sha256: Digest
+    """Of its bytes."""
+
+
+class HeldOutScore(Model):
+    """Bits per byte on one held-out text."""
+
+    text: Digest
+    """The Prepare trial whose held-out text it is."""
+    bits_per_byte: Finite
+    """Sum of bits / sum of source bytes."""
+    standard_error: Finite
+    """Of it, clustered by document."""
+    documents: int
+    """Clusters."""
+    bytes: int
+    """UTF-8 source bytes."""
+    table: Key
+    """The item table."""
+
+
+class ResolvedInput(Model):
+    """What Preflight saw at an address."""
+
+    name: Name
+    """Of the input in the Preflight's spec."""
+    kind: InputKind
+    """As asked."""
+    uri: Uri
+    """As asked."""
+    digest: Digest
+    """Of the listing."""
+    files: int
+    """Objects."""
+    bytes: int
+    """Their sizes."""
+
+
+class Finding(Model):
+    """One thing that is wrong with an input."""
+
+    input: Name | None = None
+    """Which; absent where it concerns all."""
+    reason: Annotated[str, Field(max_length=64)]
+    """One word."""
+    message: Text
+    """What was found, what was expected, what to do."""
+
+
+class Estimate(Model):
+    """A difference with its uncertainty; positive is better."""
+
+    value: Finite
+    """The estimate."""
+    standard_error: Finite | None = None
+    """Absent where there is no estimate of the run noise."""
+    degrees_of_freedom: Finite | None = None
+    """Of the t quantile."""
+    lower: Finite | None = None
+    """Of the interval."""
+    upper: Finite | None = None
+    """Of the interval."""
+
+
+class RateArm(Model):
+    """One learning rate at one rung."""
+
+    learning_rate: LearningRate
+    """Its rate."""
+    trial: Digest
+    """Its trial."""
+    outcome: Literal["Completed", "Diverged"]
+    """A diverged rate is a result."""
+    target: Finite | None = None
+    """Bits per byte, lower is better; absent when it diverged."""
+    target_interval: tuple[Finite, Finite] | None = None
+    """95 %, items only."""
+    retention: Finite | None = None
+    """Bits per byte."""
+    retention_interval: tuple[Finite, Finite] | None = None
+    """95 %, items only."""
+    behind_best: Estimate | None = None
+    """Paired loss to the rung's best, positive is worse here; with run noise where there are replicates."""
+    dropped: bool = False
+    """Behind the leader beyond the bound."""
+
+
+class RateChoice(Model):
+    """The answer for one dataset."""
+
+    dataset: Digest
+    """The Prepare trial."""
+    arms: Annotated[tuple[RateArm, ...], Field(max_length=64)]
+    """By rate."""
+    survivors: Annotated[tuple[LearningRate, ...], Field(max_length=64)]
+    """Rates that go on to the next rung."""
+    chosen: LearningRate | None
+    """A trained grid point; absent only when all diverged."""
+    verdict: Literal["Chosen", "Undecided", "AllDiverged"]
+    """Undecided: there is a choice, but no estimate of the run noise."""
+    gain: Estimate | None = None
+    """Of the chosen arm against the base on the target: bits per byte saved."""
+    retention_loss: Estimate | None = None
+    """Of the chosen arm against the base: bits per byte lost, items only."""
+    fitted_vertex: LearningRate | None = None
+    """Of a quadratic in log rate, for the figure and to extend the grid; never chosen."""
+    reason: Text
+    """One sentence for people."""
+
+
+class Decision(Model):
+    """A decision document."""
+
+    question: Question
+    """What was asked."""
+    method: Annotated[str, Field(max_length=64)]
+    """Name and version of the procedure."""
+    run_noise: Estimate | None = None
+    """Standard deviation between replicates (value) with its degrees of freedom."""
+    rates: Annotated[tuple[RateChoice, ...], Field(max_length=256)] = ()
+    """Question LearningRate: one answer per dataset."""
+    sentence: Text
+    """For people."""
+
+
+class Flops(Model):
+    """With the convention in the document, as there are several."""
+
+    total: Finite
+    """Floating-point operations."""
+    convention: Annotated[str, Field(max_length=128)]
+    """How they were counted."""
+
+
+class CheckpointRef(Model):
+    """A segment's end."""
+
+    manifest: Key
+    """Below the data prefix."""
+    step: int
+    """Optimizer steps since token zero of the run."""
+    tokens: Tokens
+    """Total tokens."""
+
+
+class Result(Model):
+    """`result.json`: written last, with If-None-Match, so the first committed result counts."""
+
+    protocol: int
+    """Of the digest."""
+    digest: Digest
+    """Of the trial."""
+    type: TrialType
+    """Of the trial."""
+    outcome: Outcome = Outcome.COMPLETED
+    """How it ended."""
+    inputs: tuple[Digest, ...]
+    """Everything it read, sorted."""
+    outputs: tuple[Output, ...] = ()
+    """Everything it left below its data prefix that others may read."""
+    numbers: dict[Annotated[str, Field(max_length=64)], Finite] = Field(default_factory=dict)
+    """Tokens, steps, losses: names in camelCase with their unit."""
+    held_out: Annotated[tuple[HeldOutScore, ...], Field(max_length=64)] = ()
+    """Scores at the end of the trial."""
+    resolved: Annotated[tuple[ResolvedInput, ...], Field(max_length=256)] = ()
+    """Preflight: what every input is."""
+    findings: Annotated[tuple[Finding, ...], Field(max_length=256)] = ()
+    """Preflight: what is wrong."""
+    decision: Decision | None = None
+    """Decide: the answer."""
+    checkpoint: CheckpointRef | None = None
+    """Train: its end."""
+    gpu_seconds: Finite = 0.0
+    """Of this attempt."""
+    flops: Flops | None = None
+    """Train and Evaluate."""
+    software: dict[str, str] = Field(default_factory=dict)
+    """Versions that made it."""
+    attempt: int
+    """Which one committed."""
+
+    @classmethod
+    def believed(cls, data: bytes, digest: Digest, spec: CPTTrialSpec) -> Self:
+        """Parse `data` as the result of the trial `spec` (resolved, with that digest), or raise DocumentError."""
+        result = _parse(cls, data, RESULT_MAX_BYTES)
+        if result.digest != digest:
+            raise DocumentError(f"it names digest {result.digest.short}…, this trial has {digest.short}…")
+        if result.type != spec.type:
+            raise DocumentError(f"it is of type {result.type}, this trial of type {spec.type}")
+        if spec.protocol is not None and result.protocol != spec.protocol:
+            raise DocumentError(f"it has protocol {result.protocol}, this trial {spec.protocol}")
+        if list(result.inputs) != input_digests(spec):
+            raise DocumentError("it was made from other inputs than this trial names")
+        return result
+
+
+class Progress(Model):
+    """`progress.json`: how far the present attempt is. Overwritten every 15 seconds."""
+
+    protocol: int
+    """Of the digest."""
+    digest: Digest
+    """Of the trial."""
+    attempt: int
+    """Another attempt's is ignored, but for its committed step."""
+    pod_uid: Annotated[str, Field(max_length=64)] = ""
+    """Of rank 0."""
+    tokens: Tokens
+    """Total tokens so far."""
+    planned_tokens: Tokens
+    """Total tokens at the end."""
+    step: int
+    """Optimizer steps since token zero of the run."""
+    committed_step: int = 0
+    """The last step in a checkpoint; counts as the maximum ever seen."""
+    committed_tokens: Tokens = Tokens(0)
+    """Total tokens in that checkpoint."""
+    held_out: Annotated[tuple[HeldOutScore, ...], Field(max_length=64)] = ()
+    """The latest scores."""
+    micro_batch: int | None = None
+    """Sequences per forward."""
+    time: Annotated[str, Field(max_length=32)]
+    """When it was written, RFC 3339."""
+
+    @classmethod
+    def believed(cls, data: bytes, digest: Digest) -> Self:
+        """Parse `data` as the progress of the trial with that digest, or raise DocumentError."""
+        progress = _parse(cls, data, PROGRESS_MAX_BYTES)
+        if progress.digest != digest:
+            raise DocumentError(f"it names digest {progress.digest.short}…, this trial has {digest.short}…")
+        return progress
+
+
+def _parse(kind: type[M], data: bytes, limit: int) -> M:
+    if len(data) > limit:
+        raise DocumentError(f"it has {len(data)} bytes, at most {limit} are read")
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the document"
+        raise DocumentError(f"{place}: {first['msg']} ({error.error_count()} errors)") from None

@@ -1,0 +1,180 @@
+"""What the API server refuses beyond types: CEL rules by model, each with a message that says what to do.
+
+A rule is checked wherever its model stands in a kind. Its cost is estimated from the bounds of the schema, which is
+one reason why every list and every string has one.
+
+Two traps shape the rules of change. A rule with `oldSelf` is skipped where the old value was absent, so such rules
+stand on the parent and ask `has()` of both sides. And below lists that are no maps old and new items are not
+correlated, so only items of named lists may compare themselves with what they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cpt_api.experiment import Base, CPTExperimentSpec, Dataset, LearningRateSweep, Retention, Target
+from cpt_api.model import Model
+from cpt_api.names import EXPERIMENT_NAME_MAX, TRIAL_NAME_MAX
+from cpt_api.trial import CPTTrialSpec, EvaluateWork, ModelRef, Resources, Source, Start, TrialRef, TrialType
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One entry of `x-kubernetes-validations`."""
+
+    rule: str
+    """CEL over `self`, and over `oldSelf` for changes."""
+    message: str
+    """What was expected, and what to do."""
+    field_path: str | None = None
+    """Which field the message names."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a CRD."""
+        entry = {"rule": self.rule, "message": self.message}
+        if self.field_path is not None:
+            entry["fieldPath"] = self.field_path
+        return entry
+
+
+def name_rules(maximum: int) -> tuple[Rule, ...]:
+    """On the root: pods, jobs and labels carry the name with more behind it."""
+    rest = f"at most {maximum} characters, so that the names of its jobs and pods fit; choose a shorter name"
+    return (
+        Rule(
+            f"self.metadata.name.size() <= {maximum}",
+            f"metadata.name is too long: expected {rest}",
+        ),
+        Rule(
+            "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            "metadata.name: expected a DNS-1035 label (lower-case letters, digits and '-', a letter first, no dots)",
+        ),
+    )
+
+
+def _exactly_one(*fields: str) -> Rule:
+    present = ", ".join(f"has(self.{field})" for field in fields)
+    choice = f"{', '.join(fields[:-1])} and {fields[-1]}"
+    return Rule(f"[{present}].exists_one(present, present)", f"expected exactly one of {choice}")
+
+
+def _immutable(fields: Iterable[str], kind: str) -> tuple[Rule, ...]:
+    return tuple(
+        Rule(
+            f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+            f"immutable; create {kind} with a new name",
+            field_path=f".{field}",
+        )
+        for field in fields
+    )
+
+
+def _append_only(field: str, same: str) -> Rule:
+    """Items may be added; `same` says in CEL when the new item s is the old item o."""
+    return Rule(
+        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || "
+        f"oldSelf.{field}.all(o, self.{field}.exists(s, {same})))",
+        "items may be added, not removed or changed; create an experiment with a new name",
+        field_path=f".{field}",
+    )
+
+
+def _unchanged(path: tuple[str, str], absent: str) -> str:
+    """CEL: an optional field of an optional block means the same before and after."""
+    block, field = path
+    now, before = (
+        f"(has({side}.{block}) && has({side}.{block}.{field}) ? {side}.{block}.{field} : '{absent}')"
+        for side in ("self", "oldSelf")
+    )
+    return f"{now} == {before}"
+
+
+_COUNT = "quantity({0}.replace('B', 'G')).asInteger()"
+"""CEL: a token count as an integer; Kubernetes quantities call 10^9 G."""
+
+_HELD_OUT = Rule(
+    "self.suite != 'Heldout' || (has(self.data) && self.data.size() > 0)"
+    " || (has(self.datasets) && self.datasets.size() > 0)",
+    "suite Heldout needs data (texts that nothing trains on) or datasets (names whose held-out part is meant)",
+)
+
+_WORK_BLOCKS = tuple(member.value.lower() for member in TrialType)
+
+RULES: Mapping[type[Model], tuple[Rule, ...]] = {
+    # unions
+    Base: (
+        _exactly_one("uri", "trialName"),
+        Rule("!has(self.digest) || has(self.uri)", "digest pins the files at uri: remove it, or name a uri"),
+    ),
+    TrialRef: (_exactly_one("digest", "trialName"),),
+    Source: (
+        Rule(
+            "has(self.uri) == has(self.digest) && has(self.preflightName) == has(self.input)"
+            " && has(self.uri) != has(self.preflightName)",
+            "expected uri with its digest, or preflightName with the name of one of its inputs",
+        ),
+    ),
+    ModelRef: (_exactly_one("source", "trial"),),
+    Start: (_exactly_one("model", "segment", "random"),),
+    EvaluateWork: (_exactly_one("model", "segment"),),
+    Target: (_HELD_OUT,),
+    Retention: (_HELD_OUT,),
+    # values
+    Resources: (
+        Rule(
+            "!has(self.image) || self.image.matches('^[^@ ]+@sha256:[0-9a-f]{64}$')",
+            "an image other than the chart's must be pinned by digest: NAME@sha256:<64 hexadecimal digits>",
+            field_path=".image",
+        ),
+    ),
+    LearningRateSweep: (
+        Rule(
+            f"!has(self.rungs) || self.rungs.map(r, {_COUNT.format('r')}).isSorted()",
+            "rungs must rise: write the shortest first",
+            field_path=".rungs",
+        ),
+        _append_only("learningRates", "s == o"),
+        _append_only("rungs", "s == o"),
+        Rule(
+            "!has(self.rungs) || !has(oldSelf.rungs) || self.rungs.all(s, s in oldSelf.rungs"
+            f" || oldSelf.rungs.all(o, {_COUNT.format('s')} > {_COUNT.format('o')}))",
+            "an added rung must be longer than all before it",
+            field_path=".rungs",
+        ),
+    ),
+    # changes
+    Dataset: (Rule("self == oldSelf", "immutable; add a dataset under another name, or create a new experiment"),),
+    CPTExperimentSpec: (
+        *_immutable(("model", "replay", "evaluation", "training"), "an experiment"),
+        _append_only("datasets", "s.name == o.name"),
+        Rule(
+            _unchanged(("resources", "image"), ""),
+            "immutable; create an experiment with a new name",
+            field_path=".resources.image",
+        ),
+        Rule(
+            _unchanged(("artifacts", "reuse"), "Namespace"),
+            "immutable; create an experiment with a new name",
+            field_path=".artifacts.reuse",
+        ),
+    ),
+    CPTTrialSpec: (
+        *(
+            Rule(
+                f"(self.type == '{member.value}') == has(self.{block})",
+                f"the block '{block}' goes with type {member.value}, and only with it",
+                field_path=f".{block}",
+            )
+            for member, block in zip(TrialType, _WORK_BLOCKS, strict=True)
+        ),
+        *_immutable(("type", *_WORK_BLOCKS, "protocol", "imageDigest", "salt"), "a trial"),
+    ),
+}
+
+ROOT_RULES: Mapping[type[Model], tuple[Rule, ...]] = {
+    CPTExperimentSpec: name_rules(EXPERIMENT_NAME_MAX),
+    CPTTrialSpec: name_rules(TRIAL_NAME_MAX),
+}
+"""Rules that need `metadata`, by the spec of the kind."""

@@ -1,0 +1,584 @@
+"""`CPTTrial`: one step of an experiment. Its spec is what a trial does; nothing else reaches the data plane.
+
+The work block named by `type` is immutable and is exactly what the digest hashes. `run` says how and where, is
+mutable, and is never hashed.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cpt_api.conditions import Condition
+from cpt_api.model import Model, Name, Text, Unhashed, Uri
+from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
+
+
+class TrialType(StrEnum):
+    """What a trial does; the work block has the same name in camelCase."""
+
+    PREFLIGHT = "Preflight"
+    PREPARE = "Prepare"
+    TRAIN = "Train"
+    EVALUATE = "Evaluate"
+    DECIDE = "Decide"
+
+
+# --- references ---------------------------------------------------------------------------------------------------
+
+
+class TrialRef(Model):
+    """The output of another trial of this namespace: exactly one of `digest` and `trialName`."""
+
+    digest: Digest | None = None
+    """The digest of the trial."""
+    trial_name: Annotated[Name | None, Unhashed] = None
+    """The name of a trial in this namespace; its digest takes this place when it has succeeded."""
+
+
+class Source(Model):
+    """External files: `uri` and `digest`, or what a Preflight resolved (`preflightName` and `input`)."""
+
+    uri: Annotated[Uri | None, Unhashed] = None
+    """Where the files lie. Not hashed: the same bytes at another address are the same input."""
+    digest: Digest | None = None
+    """SHA-256 over the sorted listing (key below the address, size, ETag) that Preflight saw."""
+    preflight_name: Annotated[Name | None, Unhashed] = None
+    """The name of a Preflight trial in this namespace."""
+    input: Annotated[Name | None, Unhashed] = None
+    """The name of one of its inputs."""
+
+
+class ModelRef(Model):
+    """A model: exactly one of external files in Hugging Face layout and the exported end of a Train trial."""
+
+    source: Source | None = None
+    """Files in Hugging Face layout: config, tokenizer, safetensors."""
+    trial: TrialRef | None = None
+    """A Train trial that exports its end (one that starts from random weights)."""
+
+
+# --- work blocks --------------------------------------------------------------------------------------------------
+
+
+class InputKind(StrEnum):
+    """What Preflight expects at an address."""
+
+    MODEL = "Model"
+    TOKENIZER = "Tokenizer"
+    DATASET = "Dataset"
+
+
+class PreflightInput(Model):
+    """One address to look at before anything asks for a GPU."""
+
+    name: Name
+    """How the findings and the trials that use it call it."""
+    kind: InputKind
+    """Model: config, tokenizer and safetensors; Tokenizer: config and tokenizer without weights; Dataset: text."""
+    uri: Uri
+    """Where the files lie."""
+    text_field: Annotated[str, Field(max_length=64)] = "text"
+    """The field of a JSON line that holds the text."""
+    pin: Digest | None = None
+    """What the address must resolve to, where the user pinned it."""
+
+
+class BatchCheck(Model):
+    """Sizes that must fit each other."""
+
+    sequence_length: Annotated[int, Field(ge=8, le=1_048_576)]
+    """Tokens per sequence."""
+    global_batch_size: Annotated[int, Field(ge=1, le=1_048_576)]
+    """Sequences per optimizer step."""
+    processes: Annotated[int, Field(ge=1, le=65_536)]
+    """Training processes; they must divide the batch."""
+
+
+class PreflightWork(Model):
+    """Looks at every input under the user's identity; findings are a result, not a failure."""
+
+    experiment_uid: Annotated[str, Field(max_length=64)] = ""
+    """The experiment it belongs to, so that its answer is never reused by another."""
+    round: Annotated[int, Field(ge=1)] = 1
+    """Raised for every new look."""
+    inputs: Annotated[tuple[PreflightInput, ...], Field(min_length=1, max_length=256)]
+    """The addresses."""
+    batch: BatchCheck | None = None
+    """Sizes to check, where training follows."""
+
+
+class Holdout(Model):
+    """Which documents are kept from training."""
+
+    share: Share = Share.parse("0.01")
+    """Part of the documents, chosen by content hash; '1' keeps all of them for evaluation."""
+    max_documents: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    """No more than these many."""
+
+
+class PrepareWork(Model):
+    """Tokenises one dataset with one tokenizer and splits off its held-out text."""
+
+    source: Source
+    """The texts: jsonl, txt, plain or .gz or .zst."""
+    tokenizer: ModelRef
+    """The model whose tokenizer is used."""
+    text_field: Annotated[str, Field(max_length=64)] = "text"
+    """The field of a JSON line that holds the text."""
+    max_tokens: Tokens | None = None
+    """Stop after this many training tokens."""
+    holdout: Holdout = Holdout()
+    """The held-out text."""
+
+
+class RandomStart(Model):
+    """Random weights: pretraining a model from nothing."""
+
+    config: Source
+    """A folder with config.json and the tokenizer."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Of the initial weights."""
+
+
+class Start(Model):
+    """Exactly one of a model, another segment's end, and random weights."""
+
+    model: ModelRef | None = None
+    """A base; the optimizer starts fresh."""
+    segment: TrialRef | None = None
+    """The end of another Train trial, with its optimizer; order, batch and optimizer must be the same."""
+    random: RandomStart | None = None
+    """Random weights."""
+
+
+class Component(Model):
+    """One dataset of a mixture."""
+
+    dataset: TrialRef
+    """A Prepare trial."""
+    weight: Amount
+    """Relative to the other weights of its phase; exact."""
+
+
+class Phase(Model):
+    """A mixture, and how long it holds."""
+
+    mixture: Annotated[tuple[Component, ...], Field(min_length=1, max_length=64)]
+    """Each sequence comes from one component."""
+    until_tokens: Tokens | None = None
+    """Total tokens at which the next phase begins; absent in the last phase."""
+
+    def identity(self) -> dict[str, Any]:
+        """Components are keyed by their data, so the order of a manifest means nothing."""
+        parts = super().identity()
+        parts["mixture"].sort(key=lambda part: part["dataset"].get("digest", ""))
+        return parts
+
+
+class CooldownShape(StrEnum):
+    """How the rate falls during the cooldown; x goes from 0 to 1."""
+
+    ONE_MINUS_SQRT = "OneMinusSqrt"
+    """1 - sqrt(x) (Hagele et al. 2024)."""
+    LINEAR = "Linear"
+    COSINE = "Cosine"
+
+
+class Cooldown(Model):
+    """From the peak rate to zero."""
+
+    start_tokens: Tokens
+    """Total tokens at which the rate begins to fall."""
+    end_tokens: Tokens
+    """Total tokens at which it is zero."""
+    shape: CooldownShape = CooldownShape.ONE_MINUS_SQRT
+    """How it falls."""
+
+
+class Schedule(Model):
+    """The learning rate as a function of total tokens: warm-up, constant, and for branches a cooldown."""
+
+    peak_learning_rate: LearningRate
+    """The constant rate."""
+    warmup_tokens: Tokens = Tokens(0)
+    """Linear from zero; counted from the beginning of the trunk."""
+    cooldown: Cooldown | None = None
+    """Absent in a trunk."""
+
+
+class OptimizerName(StrEnum):
+    """Optimizers."""
+
+    ADAMW = "AdamW"
+
+
+class Optimizer(Model):
+    """Everything about the update but the rate. Norms, biases and embeddings are not decayed."""
+
+    name: OptimizerName = OptimizerName.ADAMW
+    """The algorithm."""
+    beta1: Share = Share.parse("0.9")
+    """Decay of the first moment."""
+    beta2: Share = Share.parse("0.95")
+    """Decay of the second moment."""
+    epsilon: Amount = Amount.parse("1e-8")
+    """Added to the denominator."""
+    weight_decay: Amount = Amount.parse("0.1")
+    """Decoupled."""
+    gradient_clip: Amount = Amount.parse("1")
+    """Global norm of the gradient; '0' clips nothing."""
+
+
+class Precision(StrEnum):
+    """Of compute; master weights, reduction, logits and loss are fp32."""
+
+    BFLOAT16 = "BFloat16"
+    FLOAT32 = "Float32"
+
+
+class DocumentMask(StrEnum):
+    """Whether a document sees its neighbours in a sequence."""
+
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+
+
+class TrainWork(Model):
+    """One segment: where it starts, what it reads, at which rate, and where it ends."""
+
+    start: Start
+    """Where it starts."""
+    start_tokens: Tokens = Tokens(0)
+    """Total tokens behind it; zero unless it starts from a segment."""
+    stop_tokens: Tokens
+    """Total tokens at its end: a whole number of global batches."""
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1, max_length=16)]
+    """What it reads, from token zero of the run on."""
+    schedule: Schedule
+    """The learning rate."""
+    sequence_length: Annotated[int, Field(ge=8, le=1_048_576)]
+    """Tokens per sequence."""
+    global_batch_size: Annotated[int, Field(ge=1, le=1_048_576)]
+    """Sequences per optimizer step."""
+    optimizer: Optimizer = Optimizer()
+    """The update."""
+    precision: Precision = Precision.BFLOAT16
+    """Of compute."""
+    document_mask: DocumentMask = DocumentMask.ENABLED
+    """Whether a document sees its neighbours."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Of the order of the data."""
+
+
+class EvaluateWork(Model):
+    """Scores a model, or a segment's end, on held-out texts."""
+
+    model: ModelRef | None = None
+    """A base or a reference; exactly one of `model` and `segment`."""
+    segment: TrialRef | None = None
+    """The end of a Train trial."""
+    held_out: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=64)]
+    """Prepare trials whose held-out text is meant."""
+    sequence_length: Annotated[int, Field(ge=8, le=1_048_576)]
+    """Length of the windows."""
+    precision: Precision = Precision.FLOAT32
+    """Of compute."""
+
+
+class Question(StrEnum):
+    """What a Decide trial answers."""
+
+    LEARNING_RATE = "LearningRate"
+
+
+class DecisionMetric(Model):
+    """A metric by the held-out texts that make it: the mean over texts of bits per byte."""
+
+    held_out: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=64)]
+    """Prepare trials whose held-out text is meant."""
+    threshold: Amount
+    """Minimum effect of a target, margin of a retention; in bits per byte."""
+
+
+class Arm(Model):
+    """One trained point."""
+
+    learning_rate: LearningRate
+    """Its rate."""
+    trial: TrialRef
+    """The cooled Train trial, or the Evaluate trial that scored its end."""
+
+
+class DatasetArms(Model):
+    """The arms of one dataset at one rung."""
+
+    dataset: TrialRef
+    """The Prepare trial that names the data."""
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1, max_length=64)]
+    """One arm for each rate that is still in the race."""
+
+
+class ControlArms(Model):
+    """Replicates at one rate: equal recipes on replay data that differ in their order seed alone."""
+
+    learning_rate: LearningRate
+    """Their rate."""
+    trials: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=16)]
+    """The control and its replicates."""
+
+
+class DecideWork(Model):
+    """One question over the results of other trials. Pure: the same inputs give the same document."""
+
+    question: Question
+    """What is asked."""
+    target: DecisionMetric
+    """What shall improve."""
+    retention: DecisionMetric | None = None
+    """What must not get worse."""
+    baseline: TrialRef
+    """The Evaluate trial of the base."""
+    datasets: Annotated[tuple[DatasetArms, ...], Field(min_length=1, max_length=256)]
+    """For whom it is asked."""
+    controls: Annotated[tuple[ControlArms, ...], Field(max_length=64)] = ()
+    """For the run noise; without them the answer is marked as undecided."""
+    rung_tokens: Tokens
+    """Total tokens of the arms."""
+    rungs: Annotated[int, Field(ge=1, le=8)]
+    """How many rungs the race has: the Bonferroni bound counts them."""
+    last: bool
+    """At the last rung nothing is dropped, the rate is chosen."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Of Monte-Carlo quantiles."""
+
+
+# --- how and where --------------------------------------------------------------------------------------------------
+
+Quantity = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=24)]
+"""A Kubernetes resource quantity, such as '500m' or '16Gi'."""
+Duration = Annotated[str, Field(pattern=r"^[0-9]{1,6}(s|m|h)$", max_length=8)]
+"""Such as '90s', '15m', '2h'."""
+
+
+class Resources(Model):
+    """What a trial's pods ask for."""
+
+    nodes: Annotated[int | None, Field(ge=1, le=1024)] = None
+    """Pods per attempt."""
+    gpus_per_node: Annotated[int | None, Field(ge=0, le=64)] = None
+    """GPUs, and training processes, per pod; 0 means one process on CPU."""
+    processes_per_node: Annotated[int | None, Field(ge=1, le=64)] = None
+    """Processes per pod without GPUs."""
+    cpu: Quantity | None = None
+    """CPU request."""
+    memory: Quantity | None = None
+    """Memory request and limit."""
+    profile: Name | None = None
+    """A pod profile of the administrator: GPU resource, node selector, tolerations, NCCL environment."""
+    image: Annotated[str | None, Field(max_length=512)] = None
+    """Another trainer image; it must be allowed and pinned by digest."""
+    service_account_name: Name | None = None
+    """Must be allowed by the administrator; cpt-trial when absent."""
+    credentials_secret_name: Name | None = None
+    """A Secret with the store's credentials; must be allowed by the administrator."""
+
+
+class Observe(Model):
+    """What a Train trial looks at beside its loss."""
+
+    held_out: Annotated[tuple[TrialRef, ...], Field(max_length=64)] = ()
+    """Prepare trials whose held-out text is scored at the start and at the end."""
+    every_tokens: Tokens | None = None
+    """Score in between as well."""
+    baseline: TrialRef | None = None
+    """The Evaluate trial of the starting model, which the score at step 0 must equal."""
+
+
+class Run(Model):
+    """How and where a trial runs. Never hashed; effective at the next attempt."""
+
+    resources: Resources = Resources()
+    """What its pods ask for."""
+    observe: Observe | None = None
+    """What a Train trial looks at."""
+    queue_name: Name | None = None
+    """Kueue's LocalQueue."""
+    priority_class_name: Name | None = None
+    """Of the pods; must be allowed by the administrator."""
+    max_retries: Annotated[int | None, Field(ge=0, le=100)] = None
+    """Counted retries; starts anew when an attempt committed a new step."""
+    active_deadline_seconds: Annotated[int | None, Field(ge=1, le=31_536_000)] = None
+    """An attempt that runs longer is ended and counted."""
+    suspend: bool | None = None
+    """Checkpoint, release the pods, wait."""
+    cancel: bool | None = None
+    """End for good. Only people set this; the operator never does."""
+
+
+# --- the kind -------------------------------------------------------------------------------------------------------
+
+_WORK = {
+    TrialType.PREFLIGHT: "preflight",
+    TrialType.PREPARE: "prepare",
+    TrialType.TRAIN: "train",
+    TrialType.EVALUATE: "evaluate",
+    TrialType.DECIDE: "decide",
+}
+
+Work = PreflightWork | PrepareWork | TrainWork | EvaluateWork | DecideWork
+
+
+class CPTTrialSpec(Model):
+    """Exactly the work block that `type` names, and `run`."""
+
+    type: TrialType
+    """What the trial does."""
+    preflight: PreflightWork | None = None
+    """Look at inputs."""
+    prepare: PrepareWork | None = None
+    """Tokenise a dataset."""
+    train: TrainWork | None = None
+    """Train a segment."""
+    evaluate: EvaluateWork | None = None
+    """Score a model."""
+    decide: DecideWork | None = None
+    """Answer a question."""
+    protocol: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    """Defaults, planner, digest and scorer as one number; the operator's newest when absent."""
+    image_digest: Annotated[str | None, Field(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)] = None
+    """Of an image other than the chart's."""
+    salt: Annotated[str | None, Field(max_length=64)] = None
+    """Keeps digests apart where reuse is not wanted."""
+    run: Annotated[Run, Unhashed] = Run()
+    """How and where."""
+
+    @model_validator(mode="after")
+    def _one_work_block(self) -> Self:
+        want = _WORK[self.type]
+        have = [name for name in _WORK.values() if getattr(self, name) is not None]
+        if have != [want]:
+            raise ValueError(f"type {self.type} needs exactly the block '{want}', found {have or 'none'}")
+        return self
+
+    @property
+    def work(self) -> Work:
+        """The work block that `type` names."""
+        block: Work = getattr(self, _WORK[self.type])
+        return block
+
+
+class Attempt(Model):
+    """One PyTorchJob: what cannot be observed again once its pods are gone."""
+
+    number: int
+    """Counts up, never reused."""
+    job_uid: str | None = None
+    """Absent until the job was created."""
+    node: str | None = None
+    """Of the first pod."""
+    start_time: str | None = None
+    """When the job was created."""
+    running_time: str | None = None
+    """When all pods were first seen running."""
+    completion_time: str | None = None
+    """When its end was first seen."""
+    cause: Annotated[str | None, Field(max_length=64)] = None
+    """The reason of its end: one of the Reason words."""
+    message: Text | None = None
+    """For people."""
+    exit_code: int | None = None
+    """Of the container that ended it."""
+    gpu_seconds: int | None = None
+    """Pod time x GPUs."""
+    committed_step: int | None = None
+    """The last step in a checkpoint."""
+    infrastructure_failure: bool | None = None
+    """The next attempts avoid its node."""
+
+
+class Attempts(Model):
+    """Totals, and the last ten."""
+
+    total: int = 0
+    """Attempts ever made."""
+    fruitless: int = 0
+    """Counted failures in a row that committed no new step."""
+    disruptions: int = 0
+    """Free ends in a row that committed no new step."""
+    gpu_seconds: int = 0
+    """Over all attempts."""
+    last: Annotated[tuple[Attempt, ...], Field(max_length=10)] = ()
+    """The newest last."""
+
+
+class Score(Model):
+    """A metric as text: numbers of a status are for reading."""
+
+    suite: Name
+    """Which."""
+    score: Annotated[str, Field(max_length=32)]
+    """Value."""
+    stderr: Annotated[str | None, Field(max_length=32)] = None
+    """Standard error."""
+
+
+class CheckpointStatus(Model):
+    """The last resumable point."""
+
+    uri: Text
+    """Its manifest."""
+    tokens: Tokens
+    """Total tokens."""
+
+
+class CPTTrialStatus(Model):
+    """Observed; numbers are counts or text."""
+
+    observed_generation: int | None = None
+    """Of the spec that the conditions speak of."""
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
+    """Succeeded, and Stalled where somebody must act."""
+    digest: Digest | None = None
+    """Of the recipe, when its inputs are known."""
+    tokens: Tokens | None = None
+    """Trained so far by this trial."""
+    progress: Annotated[int | None, Field(ge=0, le=100)] = None
+    """Per cent."""
+    scores: Annotated[tuple[Score, ...], Field(max_length=64)] = ()
+    """By held-out text or suite."""
+    checkpoint: CheckpointStatus | None = None
+    """The last resumable point."""
+    result_digest: Digest | None = None
+    """SHA-256 of `result.json`."""
+    reused_from: Annotated[str | None, Field(max_length=128)] = None
+    """The trial, or the store, that an equal result came from."""
+    start_time: str | None = None
+    """Of the first attempt."""
+    completion_time: str | None = None
+    """Of the result."""
+    gpu_seconds: int | None = None
+    """Over all attempts."""
+    attempts: Attempts = Attempts()
+    """The record."""
+
+
+class TrialDocument(Model):
+    """What reaches the data plane, in `CPT_TRIAL` or a file: a resolved spec and which attempt this is."""
+
+    api_version: Literal["cpt.dev/v1alpha1"] = "cpt.dev/v1alpha1"
+    """Of this document."""
+    namespace: Name
+    """Whose part of the store."""
+    name: Name
+    """Of the trial, for logs."""
+    digest: Digest
+    """Of the resolved spec; the trainer computes it again and refuses another."""
+    attempt: Annotated[int, Field(ge=1)]
+    """Which attempt this is."""
+    protocol: int
+    """Of the digest."""
+    spec: CPTTrialSpec
+    """Resolved: every reference has its digest, every source its address."""

@@ -1,0 +1,155 @@
+"""From a manifest and what is known so far to the trials that should exist. Pure: no I/O, no clock.
+
+`plan()` is called again and again with more outcomes; each call gives all trials known by then, in the order in which
+they should start. The same outcomes give the same plan, in whatever order the manifest lists things and however
+often the planner died in between.
+"""
+
+from __future__ import annotations
+
+from cpt_api.conditions import Reason
+from cpt_api.experiment import Best, CPTExperimentSpec, DatasetStatus, StageStatus
+from cpt_api.result import Estimate, HeldOutScore, RateArm, RateChoice
+from cpt_api.trial import CPTTrialSpec, EvaluateWork, TrialType
+from cpt_api.values import Digest, Tokens
+from cpt_operator.plan import inputs as inputs_stage
+from cpt_operator.plan import sweep as sweep_stage
+from cpt_operator.plan.inputs import Inputs, plan_inputs
+from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
+from cpt_operator.plan.segments import Segments
+from cpt_operator.plan.sweep import Sweep, plan_sweep
+from cpt_operator.plan.trials import Trials
+from cpt_operator.plan.types import (
+    Context,
+    Failed,
+    Finding,
+    Look,
+    Outcome,
+    Outcomes,
+    Plan,
+    PlannedTrial,
+    Succeeded,
+)
+
+__all__ = [
+    "Context",
+    "Failed",
+    "Finding",
+    "HeldOutScore",
+    "Look",
+    "Outcome",
+    "Outcomes",
+    "Plan",
+    "PlannedTrial",
+    "Succeeded",
+    "plan",
+]
+
+
+def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
+    """All trials known so far, and what was decided."""
+    try:
+        recipe = resolve(spec)
+    except InvalidRecipeError as error:
+        return Plan(trials=(), finding=error.finding)
+    trials = Trials(spec, context)
+    naive = Tokens(len(spec.datasets) * len(recipe.rates) * recipe.rungs[-1])
+    inputs = plan_inputs(recipe, context, trials)
+    if not isinstance(inputs, Inputs):
+        stages = (StageStatus(name=inputs_stage.STAGE, state="Running"),)
+        datasets = tuple(DatasetStatus(name=dataset.name) for dataset in spec.datasets)
+        return Plan(trials.all(), stages, datasets, tokens_naive=naive, finding=inputs)
+    segments = Segments(recipe, inputs, _baseline(recipe, inputs, trials), trials, outcomes)
+    sweep = plan_sweep(segments)
+    return Plan(
+        trials=trials.all(),
+        stages=_stages(sweep),
+        datasets=tuple(_dataset(dataset.name, sweep) for dataset in spec.datasets),
+        best=_best(recipe, sweep),
+        tokens_naive=naive,
+        finding=_finding(sweep),
+        complete=sweep.decided,
+        message=_answer(sweep),
+    )
+
+
+def _baseline(recipe: Recipe, inputs: Inputs, trials: Trials) -> Digest:
+    """The base on every text: the line that everything is compared with."""
+    work = EvaluateWork(
+        model=inputs.model, held_out=inputs.held_out, sequence_length=recipe.spec.training.sequence_length
+    )
+    return trials.add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), "baseline", "base")
+
+
+def _stages(sweep: Sweep) -> tuple[StageStatus, ...]:
+    return (
+        StageStatus(name=inputs_stage.STAGE, state="Decided"),
+        StageStatus(
+            name=sweep_stage.STAGE,
+            state="Decided" if sweep.decided else "Running",
+            decision=sweep.decision,
+            reason="; ".join(sweep.failures)[:1024] or None,
+        ),
+    )
+
+
+def _dataset(name: str, sweep: Sweep) -> DatasetStatus:
+    choice = sweep.choices.get(name)
+    if choice is None:
+        return DatasetStatus(name=name)
+    gain = choice.gain
+    return DatasetStatus(
+        name=name,
+        verdict=choice.verdict,
+        best_learning_rate=choice.chosen,
+        effect=f"{gain.value:+.4f}" if gain else None,
+        interval=_interval(gain),
+    )
+
+
+def _interval(estimate: Estimate | None) -> str | None:
+    if estimate is None or estimate.lower is None or estimate.upper is None:
+        return None
+    return f"{estimate.lower:+.4f} to {estimate.upper:+.4f}"
+
+
+def _chosen(choice: RateChoice) -> RateArm | None:
+    return next((arm for arm in choice.arms if arm.learning_rate == choice.chosen), None)
+
+
+def _best(recipe: Recipe, sweep: Sweep) -> Best | None:
+    """The chosen arm with the best target, where it is better than the base; None: the base is."""
+    candidates = [
+        (arm.target, name, arm)
+        for name, choice in sweep.choices.items()
+        if (arm := _chosen(choice)) and arm.target is not None and choice.gain and choice.gain.value > 0
+    ]
+    if not candidates:
+        return None
+    target, name, arm = min(candidates, key=lambda item: (item[0], item[1]))
+    interval = arm.target_interval
+    return Best(
+        trial=arm.trial.short,
+        digest=arm.trial,
+        dataset=name,
+        learning_rate=arm.learning_rate,
+        tokens=recipe.rungs[sweep.rung],
+        target=f"{target:.4f}",
+        target_interval=f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else None,
+        retention=f"{arm.retention:.4f}" if arm.retention is not None else None,
+    )
+
+
+def _finding(sweep: Sweep) -> Finding | None:
+    if sweep.blocked:
+        return Finding(Reason.FAILED, "the sweep cannot be decided: " + "; ".join(sweep.failures)[:900])
+    return None
+
+
+def _answer(sweep: Sweep) -> str:
+    if not sweep.decided:
+        return ""
+    return "; ".join(
+        f"{name}: {choice.chosen} ({choice.verdict})" if choice.chosen else f"{name}: every rate diverged"
+        for name, choice in sorted(sweep.choices.items())
+    )

@@ -1,0 +1,174 @@
+"""Preflight and preparation: from addresses to tokens.
+
+What a Preflight resolved is frozen for the experiment's life. Inputs that were appended later, and inputs with
+findings, get a Preflight of their own with the next round number; the earlier ones keep their place in the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cpt_api.conditions import Reason
+from cpt_api.experiment import Dataset, HeldOutText
+from cpt_api.result import ResolvedInput
+from cpt_api.trial import (
+    BatchCheck,
+    CPTTrialSpec,
+    Holdout,
+    InputKind,
+    ModelRef,
+    PreflightInput,
+    PreflightWork,
+    PrepareWork,
+    Source,
+    TrialRef,
+    TrialType,
+)
+from cpt_api.values import Digest, Share, Tokens
+from cpt_operator.plan.recipe import Recipe
+from cpt_operator.plan.trials import Trials
+from cpt_operator.plan.types import Context, Failed, Finding, Look, Succeeded
+
+STAGE = "preflight"
+MODEL_INPUT = "model"
+_ALL = Holdout(share=Share.parse("1"))
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything the stages read."""
+
+    model: ModelRef
+    prepared: dict[str, Digest]
+    """Prepare trials by the name of their dataset or held-out text."""
+    target: tuple[Digest, ...]
+    retention: tuple[Digest, ...]
+
+    @property
+    def held_out(self) -> tuple[TrialRef, ...]:
+        """Every text that is scored, each once."""
+        return tuple(TrialRef(digest=digest) for digest in sorted({*self.target, *self.retention}))
+
+
+def plan_inputs(recipe: Recipe, context: Context, trials: Trials) -> Inputs | Finding | None:
+    """Add Preflights and Prepares; None while there is no answer yet."""
+    wanted = _wanted(recipe)
+    resolved = _resolved(context.looks)
+    for look in context.looks:
+        trials.add(look.spec, STAGE, _title(look))
+    missing = [item for item in wanted if item.name not in resolved]
+    if missing:
+        return _look(recipe, context, trials, missing)
+    model = _model(resolved, context)
+    return None if model is None else _prepare(recipe, resolved, model, trials)
+
+
+def _wanted(recipe: Recipe) -> list[PreflightInput]:
+    base = recipe.spec.model
+    model = [PreflightInput(name=MODEL_INPUT, kind=InputKind.MODEL, uri=base.uri, pin=base.digest)] if base.uri else []
+    texts: list[Dataset | HeldOutText] = [*recipe.trained_on, *recipe.held_out]
+    return model + [
+        PreflightInput(name=text.name, kind=InputKind.DATASET, uri=text.uri, text_field=text.text_field or "text")
+        for text in texts
+    ]
+
+
+def _resolved(looks: Sequence[Look]) -> dict[str, ResolvedInput]:
+    """By name; the first answer counts, and an input with a finding has none."""
+    resolved: dict[str, ResolvedInput] = {}
+    for look in looks:
+        if isinstance(look.outcome, Succeeded):
+            troubled = {finding.input for finding in look.outcome.result.findings}
+            if None in troubled:  # it concerns all of them, such as a store without conditional writes
+                continue
+            for item in look.outcome.result.resolved:
+                if item.name not in troubled:
+                    resolved.setdefault(item.name, item)
+    return resolved
+
+
+def _look(recipe: Recipe, context: Context, trials: Trials, missing: list[PreflightInput]) -> Finding | None:
+    if any(look.outcome is None for look in context.looks):
+        return None
+    tried = {item.name for look in context.looks for item in _inputs_of(look)}
+    fresh = [item for item in missing if item.name not in tried]
+    if fresh or context.look_again:
+        _add_preflight(recipe, context, trials, missing)
+        return None
+    return Finding(Reason.PREFLIGHT_FAILED, _what_is_wrong(context.looks, {item.name for item in missing}))
+
+
+def _inputs_of(look: Look) -> Iterable[PreflightInput]:
+    return look.spec.preflight.inputs if look.spec.preflight else ()
+
+
+def _add_preflight(recipe: Recipe, context: Context, trials: Trials, inputs: list[PreflightInput]) -> None:
+    resources = recipe.spec.resources
+    nodes = (resources.nodes if resources else None) or 1
+    per_node = (resources.gpus_per_node or resources.processes_per_node if resources else None) or 1
+    training = recipe.spec.training
+    spec = CPTTrialSpec(
+        type=TrialType.PREFLIGHT,
+        preflight=PreflightWork(
+            experiment_uid=context.experiment_uid,
+            round=len(context.looks) + 1,
+            inputs=tuple(inputs),
+            batch=BatchCheck(
+                sequence_length=training.sequence_length,
+                global_batch_size=training.global_batch_size,
+                processes=nodes * per_node,
+            ),
+        ),
+    )
+    trials.add(spec, STAGE, f"round {len(context.looks) + 1}")
+
+
+def _title(look: Look) -> str:
+    return f"round {look.spec.preflight.round}" if look.spec.preflight else ""
+
+
+def _what_is_wrong(looks: Sequence[Look], missing: set[str]) -> str:
+    last = looks[-1].outcome
+    if isinstance(last, Failed):
+        return last.message
+    assert isinstance(last, Succeeded)
+    findings = [f for f in last.result.findings if f.input is None or f.input in missing]
+    return "; ".join(f"{f.input}: {f.message}" if f.input else f.message for f in findings)
+
+
+def _model(resolved: dict[str, ResolvedInput], context: Context) -> ModelRef | None:
+    if MODEL_INPUT in resolved:
+        return ModelRef(source=_source(resolved[MODEL_INPUT]))
+    return ModelRef(trial=TrialRef(digest=context.base)) if context.base else None
+
+
+def _source(item: ResolvedInput) -> Source:
+    return Source(uri=item.uri, digest=item.digest)
+
+
+def _prepare(recipe: Recipe, resolved: dict[str, ResolvedInput], model: ModelRef, trials: Trials) -> Inputs:
+    def add(name: str, text_field: str | None, max_tokens: Tokens | None, holdout: Holdout) -> Digest:
+        work = PrepareWork(
+            source=_source(resolved[name]),
+            tokenizer=model,
+            text_field=text_field or "text",
+            max_tokens=max_tokens,
+            holdout=holdout,
+        )
+        return trials.add(CPTTrialSpec(type=TrialType.PREPARE, prepare=work), "prepare", name)
+
+    prepared = {d.name: add(d.name, d.text_field, d.max_tokens, Holdout()) for d in recipe.trained_on}
+    prepared |= {text.name: add(text.name, text.text_field, None, _ALL) for text in recipe.held_out}
+
+    def texts(names: Iterable[str]) -> tuple[Digest, ...]:
+        return tuple(sorted({prepared[name] for name in names}))
+
+    evaluation = recipe.spec.evaluation
+    target, retention = evaluation.target, evaluation.retention
+    return Inputs(
+        model=model,
+        prepared=prepared,
+        target=texts([*(t.name for t in target.data or ()), *(target.datasets or ())]),
+        retention=texts([*(t.name for t in retention.data or ()), *(retention.datasets or ())]) if retention else (),
+    )

@@ -1,0 +1,178 @@
+"""The manifest with every default filled in: the one place where defaults are decided.
+
+They are part of digests: changing one re-trains everything, so it needs a new protocol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeVar
+
+from cpt_api.conditions import Reason
+from cpt_api.experiment import CPTExperimentSpec, Dataset, HeldOutText, Retention, Target
+from cpt_api.trial import CooldownShape, DocumentMask, Optimizer, Precision
+from cpt_api.values import Amount, LearningRate, Share, Tokens
+from cpt_operator.plan.types import Finding
+
+T = TypeVar("T")
+
+_RATE_FRACTIONS = (Fraction(1, 30), Fraction(1, 10), Fraction(1, 3), Fraction(1, 2))
+"""Of the pretraining peak: the optimum of a constant rate is about half of cosine's."""
+_FIRST_RUNG = Tokens.parse("1B")
+_WARMUP_SHARE = Fraction(1, 100)
+_THRESHOLD = Amount.parse("0.02")
+_SCREENING_SHARE = Share.parse("0.5")
+_COOLDOWN_SHARE = Share.parse("0.2")
+
+
+class InvalidRecipeError(ValueError):
+    """The manifest cannot be carried out as written; the message says what to change."""
+
+    @property
+    def finding(self) -> Finding:
+        """As the experiment's condition shows it."""
+        return Finding(Reason.INVALID, str(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A `CPTExperimentSpec` without anything left open."""
+
+    spec: CPTExperimentSpec
+    rates: tuple[LearningRate, ...]
+    """Rising."""
+    rungs: tuple[Tokens, ...]
+    """Rising, each a whole number of global batches."""
+    batch_tokens: int
+    warmup: Tokens
+    cooldown_share: Fraction
+    cooldown_shape: CooldownShape
+    screening_share: Fraction
+    """Of replay in an arm of a single dataset; 0 without replay."""
+    replicates: int
+    """Control arms per rate at the first rung; 0 without replay."""
+    seed: int
+    optimizer: Optimizer
+    precision: Precision
+    document_mask: DocumentMask
+    minimum_effect: Amount
+    margin: Amount
+
+    @property
+    def replay(self) -> Dataset | None:
+        """General data, where there is some."""
+        return self.spec.replay.dataset if self.spec.replay else None
+
+    @property
+    def trained_on(self) -> tuple[Dataset, ...]:
+        """Candidates and replay data."""
+        return (*self.spec.datasets, *((self.replay,) if self.replay else ()))
+
+    @property
+    def held_out(self) -> tuple[HeldOutText, ...]:
+        """Texts that nothing trains on; one that is both target and retention stands here once."""
+        metrics = (self.spec.evaluation.target, self.spec.evaluation.retention)
+        texts = {text.name: text for metric in metrics if metric for text in metric.data or ()}
+        return tuple(texts[name] for name in sorted(texts))
+
+    def whole_batches(self, tokens: Fraction | int) -> Tokens:
+        """The nearest whole number of global batches, at least one."""
+        return Tokens(max(1, round(Fraction(tokens) / self.batch_tokens)) * self.batch_tokens)
+
+    def branch_point(self, rung: Tokens) -> Tokens:
+        """Where the cooled branch that ends at `rung` leaves its trunk."""
+        return self.whole_batches(rung * (1 - self.cooldown_share))
+
+
+def resolve(spec: CPTExperimentSpec) -> Recipe:
+    """Fill in the defaults. Raises InvalidRecipeError when the manifest contradicts itself."""
+    training = spec.training
+    batch_tokens = training.sequence_length * training.global_batch_size
+    rungs = tuple(
+        sorted(
+            {
+                Tokens(max(1, round(Fraction(rung) / batch_tokens)) * batch_tokens)
+                for rung in spec.recipe.learning_rate_sweep.rungs or (_FIRST_RUNG,)
+            }
+        )
+    )
+    recipe = Recipe(
+        spec=spec,
+        rates=_rates(spec),
+        rungs=rungs,
+        batch_tokens=batch_tokens,
+        warmup=Tokens(int(rungs[0] * _WARMUP_SHARE)) if training.warmup_tokens is None else training.warmup_tokens,
+        cooldown_share=_or(training.cooldown_share, _COOLDOWN_SHARE).fraction,
+        cooldown_shape=training.cooldown_shape or CooldownShape.ONE_MINUS_SQRT,
+        screening_share=_or(spec.replay.screening_share, _SCREENING_SHARE).fraction if spec.replay else Fraction(0),
+        replicates=(3 if training.replicates is None else training.replicates) if spec.replay else 0,
+        seed=training.seed or 0,
+        optimizer=Optimizer(
+            weight_decay=_or(training.weight_decay, Amount.parse("0.1")),
+            gradient_clip=_or(training.gradient_clip, Amount.parse("1")),
+        ),
+        precision=training.precision or Precision.BFLOAT16,
+        document_mask=training.document_mask or DocumentMask.ENABLED,
+        minimum_effect=_or(spec.evaluation.target.minimum_effect, _THRESHOLD),
+        margin=_or(spec.evaluation.retention.margin if spec.evaluation.retention else None, _THRESHOLD),
+    )
+    _check_lengths(recipe)
+    _check_names(recipe)
+    return recipe
+
+
+def _rates(spec: CPTExperimentSpec) -> tuple[LearningRate, ...]:
+    given = spec.recipe.learning_rate_sweep.learning_rates
+    if given:
+        return tuple(sorted(set(given)))
+    peak = spec.model.peak_learning_rate
+    if peak is None:
+        raise InvalidRecipeError(
+            "recipe.learningRateSweep has no learningRates and model no peakLearningRate to derive them from: give one"
+        )
+    return tuple(LearningRate.parse(f"{float(peak.fraction * part):.6g}") for part in _RATE_FRACTIONS)
+
+
+def _check_lengths(recipe: Recipe) -> None:
+    branch_points = [recipe.branch_point(rung) for rung in recipe.rungs]
+    for rung, point in zip(recipe.rungs, branch_points, strict=True):
+        if point >= rung:
+            raise InvalidRecipeError(
+                f"a rung of {rung} tokens leaves no whole batch of {recipe.batch_tokens} tokens for its cooldown "
+                f"(cooldownShare {recipe.cooldown_share}): take a longer rung or a smaller batch"
+            )
+    if sorted(set(branch_points)) != branch_points:
+        raise InvalidRecipeError("two rungs branch off at the same batch: take rungs that are further apart")
+    if recipe.warmup > branch_points[0]:
+        raise InvalidRecipeError(
+            f"warmupTokens {recipe.warmup} ends after the first cooldown begins at {branch_points[0]}: shorten it"
+        )
+    if recipe.screening_share == 1:
+        raise InvalidRecipeError("replay.screeningShare 1 leaves no place for the dataset: take less than 1")
+
+
+def _check_names(recipe: Recipe) -> None:
+    names = [dataset.name for dataset in recipe.trained_on] + [text.name for text in recipe.held_out]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidRecipeError(f"the name {twice[0]!r} stands for two different inputs: names must be unique")
+    trained_on = {dataset.name for dataset in recipe.trained_on}
+    for field, metric in (("target", recipe.spec.evaluation.target), ("retention", recipe.spec.evaluation.retention)):
+        if metric is None:
+            continue
+        if not metric.data and not metric.datasets:
+            raise InvalidRecipeError(f"evaluation.{field} with suite Heldout needs data or datasets")
+        _check_metric(field, metric, trained_on)
+
+
+def _check_metric(field: str, metric: Target | Retention, trained_on: set[str]) -> None:
+    unknown = sorted(set(metric.datasets or ()) - trained_on)
+    if unknown:
+        raise InvalidRecipeError(
+            f"evaluation.{field}.datasets names {unknown[0]!r}, which is no dataset of this experiment"
+        )
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value

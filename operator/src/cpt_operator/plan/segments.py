@@ -1,0 +1,115 @@
+"""Arms as a tree of segments: one trunk per (data, rate, seed), and a cooled branch at each rung.
+
+With rungs of 1B and 2B and a cooldown share of 0.2:
+
+    0 ────────── 0.8B ────────── 1.6B          trunk: two segments, each ends where a branch leaves
+                  └─ 1.0B         └─ 2.0B      branches: the rate falls to zero
+
+The second rung trains 1.2B new tokens instead of 2B, and a rung that is appended later re-trains nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from cpt_api.trial import (
+    Component,
+    Cooldown,
+    CPTTrialSpec,
+    Observe,
+    Phase,
+    Schedule,
+    Start,
+    TrainWork,
+    TrialRef,
+    TrialType,
+)
+from cpt_api.values import Amount, Digest, LearningRate, Tokens
+from cpt_operator.plan.inputs import Inputs
+from cpt_operator.plan.recipe import Recipe
+from cpt_operator.plan.trials import Trials
+from cpt_operator.plan.types import Outcomes, Succeeded
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What all segments of one trunk share."""
+
+    name: str
+    """For people: the dataset, or `control`."""
+    mixture: tuple[Component, ...]
+    rate: LearningRate
+    seed: int
+
+
+def mixture(parts: dict[Digest, Fraction]) -> tuple[Component, ...]:
+    """Components with exact weights; those without weight are left out."""
+    return tuple(
+        Component(dataset=TrialRef(digest=digest), weight=_amount(weight)) for digest, weight in parts.items() if weight
+    )
+
+
+def _amount(weight: Fraction) -> Amount:
+    # shares are decimals with at most 12 digits, so this is exact
+    return Amount.parse(f"{float(weight):.12f}".rstrip("0").rstrip("."))
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Adds segments of lines to a plan."""
+
+    recipe: Recipe
+    inputs: Inputs
+    baseline: Digest
+    trials: Trials
+    outcomes: Outcomes
+
+    def arm(self, line: Line, rung: int, stage: str) -> Digest:
+        """Add what is missing up to the cooled end at rung number `rung` (from 0), and return the arm's digest.
+
+        When the trunk has diverged, the trunk's last segment *is* the arm: there is nothing to cool.
+        """
+        segment: Digest | None = None
+        begin = Tokens(0)
+        for number in range(rung + 1):
+            end = self.recipe.branch_point(self.recipe.rungs[number])
+            segment = self._add(line, segment, begin, end, stage, cooled=False)
+            if not self._can_continue(segment):
+                return segment
+            begin = end
+        return self._add(line, segment, begin, self.recipe.rungs[rung], stage, cooled=True)
+
+    def _can_continue(self, segment: Digest) -> bool:
+        """Unless it is known to have ended without a checkpoint to go on from."""
+        outcome = self.outcomes.get(segment)
+        return outcome is None or (isinstance(outcome, Succeeded) and outcome.result.checkpoint is not None)
+
+    def _add(
+        self, line: Line, before: Digest | None, begin: Tokens, end: Tokens, stage: str, *, cooled: bool
+    ) -> Digest:
+        recipe = self.recipe
+        start = Start(segment=TrialRef(digest=before)) if before else Start(model=self.inputs.model)
+        cooldown = Cooldown(start_tokens=begin, end_tokens=end, shape=recipe.cooldown_shape) if cooled else None
+        work = TrainWork(
+            start=start,
+            start_tokens=begin,
+            stop_tokens=end,
+            phases=(Phase(mixture=line.mixture),),
+            schedule=Schedule(peak_learning_rate=line.rate, warmup_tokens=recipe.warmup, cooldown=cooldown),
+            sequence_length=recipe.spec.training.sequence_length,
+            global_batch_size=recipe.spec.training.global_batch_size,
+            optimizer=recipe.optimizer,
+            precision=recipe.precision,
+            document_mask=recipe.document_mask,
+            seed=line.seed,
+        )
+        observe = Observe(
+            held_out=self.inputs.held_out,
+            every_tokens=recipe.spec.evaluation.every_tokens,
+            baseline=None if before else TrialRef(digest=self.baseline),
+        )
+        what = "cooled" if cooled else "trunk"
+        title = f"{line.name} {line.rate} seed {line.seed} {what} @ {end}"
+        spec = CPTTrialSpec(type=TrialType.TRAIN, train=work)
+        return self.trials.add(spec, stage, title, tokens=Tokens(end - begin), observe=observe)

@@ -1,0 +1,64 @@
+"""The trials of a plan while it is being made: equal ones are one, and the order of adding is the order of starting."""
+
+from __future__ import annotations
+
+from cpt_api.digest import input_digests, trial_digest
+from cpt_api.experiment import CPTExperimentSpec, Reuse
+from cpt_api.trial import CPTTrialSpec, Observe, Run, TrialType
+from cpt_api.values import Digest, Tokens
+from cpt_operator.plan.types import NO_TOKENS, Context, PlannedTrial
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+class Trials:
+    """Collects trials by digest and gives each the experiment's `run` block, protocol, salt and image."""
+
+    def __init__(self, spec: CPTExperimentSpec, context: Context) -> None:
+        self._spec = spec
+        self._by_digest: dict[Digest, PlannedTrial] = {}
+        salted = spec.artifacts is not None and spec.artifacts.reuse is Reuse.NONE
+        self._marks = {
+            "protocol": context.protocol,
+            "salt": context.experiment_uid if salted else None,
+            "image_digest": context.image_digest,
+        }
+
+    def add(
+        self, spec: CPTTrialSpec, stage: str, title: str, *, tokens: Tokens = NO_TOKENS, observe: Observe | None = None
+    ) -> Digest:
+        """Add a trial unless an equal one is there, and return its digest."""
+        spec = spec.model_copy(update=self._marks)
+        digest = trial_digest(spec)
+        if digest not in self._by_digest:
+            planned = spec.model_copy(update={"run": self._run(spec.type, observe)})
+            needs = tuple(needed for needed in input_digests(spec) if needed in self._by_digest)
+            self._by_digest[digest] = PlannedTrial(digest, planned, stage, title, tokens, needs)
+        return digest
+
+    def all(self) -> tuple[PlannedTrial, ...]:
+        """In the order in which they were added."""
+        return tuple(self._by_digest.values())
+
+    def _run(self, trial_type: TrialType, observe: Observe | None) -> Run:
+        resources, scheduling = self._spec.resources, self._spec.scheduling
+        run = Run(observe=observe, suspend=self._spec.suspend)
+        if resources:
+            # verbs without a model need a pod of their own small size, but the user's account, profile and image
+            common = {"gpus_per_node": 0, "nodes": 1, "processes_per_node": None, "cpu": None, "memory": None}
+            needs_model = trial_type in (TrialType.TRAIN, TrialType.EVALUATE)
+            run = run.model_copy(
+                update={"resources": resources if needs_model else resources.model_copy(update=common)}
+            )
+        if scheduling:
+            on_cpu = not run.resources.gpus_per_node
+            deadline = scheduling.active_deadline
+            run = run.model_copy(
+                update={
+                    "queue_name": scheduling.cpu_queue_name if on_cpu else scheduling.queue_name,
+                    "priority_class_name": scheduling.priority_class_name,
+                    "max_retries": scheduling.max_retries,
+                    "active_deadline_seconds": int(deadline[:-1]) * _SECONDS[deadline[-1]] if deadline else None,
+                }
+            )
+        return run

@@ -1,0 +1,99 @@
+"""What goes into a plan and what comes out of it. All of it is frozen data; nothing here knows a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cpt_api.conditions import Reason
+from cpt_api.experiment import Best, DatasetStatus, StageStatus
+from cpt_api.result import Result
+from cpt_api.trial import CPTTrialSpec
+from cpt_api.values import Digest, Tokens
+
+NO_TOKENS = Tokens(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """A trial's committed result."""
+
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A trial that ended for good without a result."""
+
+    reason: str
+    message: str
+
+
+Outcome = Succeeded | Failed
+Outcomes = Mapping[Digest, Outcome]
+"""What is known about trials by digest; a digest that is absent has not ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A Preflight that was made for this experiment, and what it answered (None: nothing yet)."""
+
+    spec: CPTTrialSpec
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a plan depends on beside the manifest."""
+
+    experiment_uid: str
+    protocol: int
+    looks: tuple[Look, ...] = ()
+    """All Preflights of this experiment so far: what they resolved is frozen for its life."""
+    look_again: bool = False
+    """Whether it is time for another Preflight of inputs with findings."""
+    base: Digest | None = None
+    """With `model.trialName`: the digest of that trial, once it has succeeded."""
+    image_digest: str | None = None
+    """Of an image other than the chart's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Why nothing more can be planned, in the words of the condition."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTrial:
+    """One trial of the plan, resolved: every reference has its digest."""
+
+    digest: Digest
+    spec: CPTTrialSpec
+    stage: str
+    title: str
+    """For people, such as `python 3e-4 @ 128k`."""
+    tokens: Tokens = NO_TOKENS
+    """That it trains."""
+    needs: tuple[Digest, ...] = ()
+    """Trials that must have succeeded before it can start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All trials known so far, in the order in which they should start, and what was decided."""
+
+    trials: tuple[PlannedTrial, ...]
+    stages: tuple[StageStatus, ...] = ()
+    datasets: tuple[DatasetStatus, ...] = ()
+    best: Best | None = None
+    tokens_naive: Tokens = NO_TOKENS
+    """By the study's protocol: each point of each sweep its own run."""
+    finding: Finding | None = None
+    """Set: nothing more can be planned until somebody acts."""
+    complete: bool = False
+    """Every stage is decided; nothing is left to do."""
+    message: str = ""
+    """The answer in one sentence, when complete."""

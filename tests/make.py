@@ -1,0 +1,118 @@
+"""Builders of valid objects: a test names only what it is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cpt_api.digest import input_digests, trial_digest
+from cpt_api.experiment import CPTExperimentSpec
+from cpt_api.model import sha256
+from cpt_api.result import (
+    CheckpointRef,
+    Decision,
+    Estimate,
+    HeldOutScore,
+    Outcome,
+    RateArm,
+    RateChoice,
+    ResolvedInput,
+    Result,
+)
+from cpt_api.trial import CPTTrialSpec, DecideWork, Question, TrialType
+from cpt_api.values import Digest, LearningRate
+
+
+def make_digest(text: str) -> Digest:
+    """A digest that is the same for the same text."""
+    return sha256(text.encode())
+
+
+def make_experiment(**changes: Any) -> CPTExperimentSpec:
+    """Two datasets, two rates, one rung, a control with two replicates."""
+    spec: dict[str, Any] = {
+        "model": {"uri": "s3://cpt/sources/base"},
+        "datasets": [
+            {"name": "python", "uri": "s3://cpt/sources/python.jsonl"},
+            {"name": "perl", "uri": "s3://cpt/sources/perl.jsonl"},
+        ],
+        "replay": {"dataset": {"name": "speeches", "uri": "s3://cpt/sources/speeches.jsonl"}},
+        "evaluation": {
+            "target": {"suite": "Heldout", "data": [{"name": "linux", "uri": "s3://cpt/sources/linux.jsonl"}]},
+            "retention": {"suite": "Heldout", "datasets": ["speeches"]},
+        },
+        "recipe": {"learningRateSweep": {"learningRates": ["1e-4", "1e-3"], "rungs": ["10240"]}},
+        "training": {"sequenceLength": 64, "globalBatchSize": 8, "replicates": 2},
+    }
+    return CPTExperimentSpec.model_validate(spec | changes)
+
+
+def make_result(spec: CPTTrialSpec, **changes: Any) -> Result:
+    """What a trial of that spec commits when all goes well."""
+    result = Result(
+        protocol=spec.protocol or 1,
+        digest=trial_digest(spec),
+        type=spec.type,
+        inputs=tuple(input_digests(spec)),
+        attempt=1,
+        **_products(spec),
+    )
+    return result.model_copy(update=changes)
+
+
+def _products(spec: CPTTrialSpec) -> dict[str, Any]:
+    match spec.type:
+        case TrialType.PREFLIGHT:
+            assert spec.preflight
+            resolved = [
+                ResolvedInput(name=i.name, kind=i.kind, uri=i.uri, digest=make_digest(i.uri), files=1, bytes=1)
+                for i in spec.preflight.inputs
+            ]
+            return {"resolved": tuple(resolved)}
+        case TrialType.TRAIN:
+            assert spec.train
+            texts = spec.run.observe.held_out if spec.run.observe else ()
+            step = spec.train.stop_tokens // (spec.train.sequence_length * spec.train.global_batch_size)
+            checkpoint = CheckpointRef(manifest="checkpoints/end", step=step, tokens=spec.train.stop_tokens)
+            return {"checkpoint": checkpoint, "held_out": tuple(_score(t.digest) for t in texts if t.digest)}
+        case TrialType.EVALUATE:
+            assert spec.evaluate
+            return {"held_out": tuple(_score(t.digest) for t in spec.evaluate.held_out if t.digest)}
+        case TrialType.DECIDE:
+            assert spec.decide
+            return {"decision": make_decision(spec.decide)}
+        case _:
+            return {}
+
+
+def _score(text: Digest) -> HeldOutScore:
+    return HeldOutScore(
+        text=text, bits_per_byte=2.0, standard_error=0.01, documents=40, bytes=1000, table="items.parquet"
+    )
+
+
+def make_decision(work: DecideWork, chosen: LearningRate | None = None) -> Decision:
+    """Drops the highest rate at every rung but the last, and chooses the lowest unless told otherwise."""
+    choices = []
+    for entry in work.datasets:
+        rates = [arm.learning_rate for arm in entry.arms]
+        assert entry.dataset.digest
+        choices.append(
+            RateChoice(
+                dataset=entry.dataset.digest,
+                arms=tuple(
+                    RateArm(learning_rate=a.learning_rate, trial=a.trial.digest or "", outcome="Completed", target=1.5)
+                    for a in entry.arms
+                ),
+                survivors=tuple(rates if work.last or len(rates) == 1 else rates[:-1]),
+                chosen=chosen or rates[0],
+                verdict="Chosen",
+                gain=Estimate(value=0.5, standard_error=0.1, degrees_of_freedom=4, lower=0.2, upper=0.8),
+                reason="the lowest rate within one standard error of the best",
+            )
+        )
+    return Decision(question=Question.LEARNING_RATE, method="test-1", rates=tuple(choices), sentence="decided")
+
+
+def outcome_diverged(spec: CPTTrialSpec) -> Result:
+    """What a Train trial commits when it diverged."""
+    return make_result(spec, outcome=Outcome.DIVERGED, checkpoint=None, held_out=())
