@@ -251,20 +251,20 @@ def files() -> dict[Path, str]:
     return out
 
 
-def main() -> int:
-    """Write the files, or compare them."""
-    parser = argparse.ArgumentParser(prog="python -m cpt_api.crdgen", description="Generate the CRDs.")
+def update(wanted: Mapping[Path, str], description: str) -> int:
+    """The command line of a generator: write the files, or with --check only compare them."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--check", action="store_true", help="write nothing, fail where a file differs")
     check = parser.parse_args().check
-    stale = [path for path, text in files().items() if not (ROOT / path).is_file() or (ROOT / path).read_text() != text]
+    stale = [path for path, text in wanted.items() if not (ROOT / path).is_file() or (ROOT / path).read_text() != text]
     for path in stale:
         if check:
-            print(f"{path} differs from the models: run `make crds`", file=sys.stderr)  # noqa: T201  a command line
+            print(f"{path} differs from the code: run `make crds`", file=sys.stderr)  # noqa: T201  a command line
         else:
             (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
-            (ROOT / path).write_text(files()[path])
+            (ROOT / path).write_text(wanted[path])
     return 1 if check and stale else 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(update(files(), "Generate the CRDs and the chart's copies."))

@@ -359,6 +359,8 @@ class DecideWork(Model):
 
 Quantity = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=24)]
 """A Kubernetes resource quantity, such as '500m' or '16Gi'."""
+Time = Annotated[str, Field(max_length=32)]
+"""RFC 3339, in UTC."""
 Duration = Annotated[str, Field(pattern=r"^[0-9]{1,6}(s|m|h)$", max_length=8)]
 """Such as '90s', '15m', '2h'."""
 
@@ -475,15 +477,15 @@ class Attempt(Model):
 
     number: int
     """Counts up, never reused."""
-    job_uid: str | None = None
+    job_uid: Annotated[str | None, Field(max_length=64)] = None
     """Absent until the job was created."""
-    node: str | None = None
+    node: Annotated[str | None, Field(max_length=253)] = None
     """Of the first pod."""
-    start_time: str | None = None
+    start_time: Time | None = None
     """When the job was created."""
-    running_time: str | None = None
+    running_time: Time | None = None
     """When all pods were first seen running."""
-    completion_time: str | None = None
+    completion_time: Time | None = None
     """When its end was first seen."""
     cause: Annotated[str | None, Field(max_length=64)] = None
     """The reason of its end: one of the Reason words."""
@@ -555,9 +557,9 @@ class CPTTrialStatus(Model):
     """SHA-256 of `result.json`."""
     reused_from: Annotated[str | None, Field(max_length=128)] = None
     """The trial, or the store, that an equal result came from."""
-    start_time: str | None = None
+    start_time: Time | None = None
     """Of the first attempt."""
-    completion_time: str | None = None
+    completion_time: Time | None = None
     """Of the result."""
     gpu_seconds: int | None = None
     """Over all attempts."""

@@ -14,7 +14,7 @@ digest must not depend on that.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 from fractions import Fraction
 from typing import Any, ClassVar, Self
 
@@ -35,10 +35,6 @@ class _Text:
     @classmethod
     def parse(cls, text: str) -> Self:
         raise NotImplementedError
-
-    def __format__(self, spec: str) -> str:
-        """In f-strings the normal form, unless a format is asked for."""
-        return super().__format__(spec) if spec else str(self)
 
     @classmethod
     def _check(cls, value: Any) -> Self:
@@ -88,6 +84,10 @@ class Tokens(_Text, int):
     def __repr__(self) -> str:
         return f"Tokens({str(self)!r})"
 
+    def __format__(self, spec: str, /) -> str:
+        """In f-strings the normal form, unless a format is asked for."""
+        return int.__format__(self, spec) if spec else str(self)
+
 
 class _Exact(_Text, Decimal):
     """An exact decimal; equal values are one value, however they were written."""
@@ -97,6 +97,10 @@ class _Exact(_Text, Decimal):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
+
+    def __format__(self, specifier: str, context: Context | None = None) -> str:
+        """In f-strings the normal form, unless a format is asked for."""
+        return Decimal.__format__(self, specifier, context) if specifier else str(self)
 
     @property
     def fraction(self) -> Fraction:

@@ -1,0 +1,61 @@
+# The commands of this repository. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+NAME ?= cpt
+NODES ?= 1
+
+.PHONY: help setup cluster cluster-down demo test test-fast check format crds docs constraints bench
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+# torch alone is about 3 GB; everything is pinned with hashes, so this is the same on every machine
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@echo "installing the Python packages into .venv (first time about 3 GB, 3 minutes)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes --no-deps --requirement constraints.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/pip check
+	@touch $@
+
+setup: .venv/installed ## install the Python packages into .venv
+
+cluster: setup ## a real Kubernetes node on this machine with S3, Prometheus, training-operator and our chart (NAME=cpt NODES=1)
+	$(BIN)/python -m cpt_local up --name $(NAME) --nodes $(NODES)
+
+cluster-down: setup ## remove it without a trace
+	$(BIN)/python -m cpt_local down --name $(NAME)
+
+demo: cluster ## the main job on real text: which learning rate for which manual (about 8 minutes)
+	$(BIN)/python examples/demo/run.py --cluster $(NAME)
+
+test: check ## everything that CI runs
+	$(BIN)/pytest
+
+test-fast: setup ## pure functions only, in about a minute
+	$(BIN)/pytest -m "not processes and not cluster and not e2e"
+
+check: setup ## format, lint, types, import rules, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m cpt_api.crdgen --check
+
+format: setup ## format and sort
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+crds: setup ## generate the CRDs from the models
+	$(BIN)/python -m cpt_api.crdgen
+
+constraints: setup ## pin every package anew, with hashes
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --no-header --no-emit-index-url \
+	  --no-emit-find-links --no-emit-trusted-host --extra dev --output-file constraints.txt pyproject.toml
+	sed -i '/^# WARNING: pip install/d; /^# Consider using a hashable/d; /^cpt-experiments @/,/# via cpt-experiments/d' constraints.txt
+
+bench: setup ## one benchmark against its peer (NAME=train_overhead)
+	$(BIN)/python benchmarks/run.py $(NAME)
