@@ -1,0 +1,155 @@
+"""Who may run: allow-lists of the administrator, and places among siblings. Pure.
+
+**Places.** An experiment has `parallelTrials` places. A trial may start when those at work, and those ahead of it in
+the plan that wait for nothing but a place, leave one free:
+
+    parallelTrials 2, at work: a;  queued in the plan's order: b, c      -> b may start, c is told to wait
+
+Lowering the number stops nothing that runs. Trials of nobody (hand-written ones) take no place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from cpt_api.conditions import Reason
+from cpt_api.trial import CPTTrialSpec, Resources, Run, TrialType
+from cpt_operator.children import ORDER_ANNOTATION
+from cpt_operator.kinds import Key
+from cpt_operator.plan.types import Finding
+from cpt_operator.records import TrialRecord
+from cpt_operator.settings import Settings
+from cpt_operator.status import has_ended, is_at_work, reason_of
+
+_NEEDS_MODEL = frozenset({TrialType.TRAIN, TrialType.EVALUATE})
+
+
+# --- what may be asked for --------------------------------------------------------------------------------------------
+
+
+def complete_resources(trial_type: TrialType, wanted: Resources, settings: Settings) -> Resources:
+    """With the administrator's defaults where nothing is said; trials without a model get no GPU and one pod."""
+    defaults = settings.defaults
+    fields = {
+        name: getattr(defaults, name) if (value := getattr(wanted, name)) is None else value
+        for name in Resources.model_fields
+    }
+    if trial_type not in _NEEDS_MODEL:
+        fields |= {"nodes": 1, "gpus_per_node": 0, "processes_per_node": None}
+    return Resources(**fields)
+
+
+def not_allowed(resources: Resources, priority_class: str | None, settings: Settings) -> Finding | None:
+    """What of complete `resources` the administrator does not allow."""
+    allowed = settings.allowed
+    lists: tuple[tuple[str, str | None, Iterable[str]], ...] = (
+        ("serviceAccountName", resources.service_account_name, allowed.service_accounts),
+        ("credentialsSecretName", resources.credentials_secret_name, allowed.credential_secrets),
+        ("profile", resources.profile, settings.profiles),
+        ("priorityClassName", priority_class, allowed.priority_classes),
+    )
+    for field, value, values in lists:
+        if value is not None and value not in values:
+            return _not_allowed(field, value, values)
+    cap = settings.caps.gpus_per_namespace
+    if cap is not None and gpus(resources) > cap:
+        return Finding(
+            Reason.NOT_ALLOWED,
+            f"{gpus(resources)} GPUs are asked for by one trial, a namespace may have {cap}: ask for fewer nodes or "
+            "gpusPerNode, or the administrator",
+        )
+    return _image_not_allowed(resources.image, settings)
+
+
+def _not_allowed(field: str, value: str, values: Iterable[str]) -> Finding:
+    names = ", ".join(sorted(values)) or "none"
+    return Finding(
+        Reason.NOT_ALLOWED,
+        f"{field} {value!r} is not allowed (allowed: {names}): choose one of these or ask the administrator",
+    )
+
+
+def _image_not_allowed(image: str | None, settings: Settings) -> Finding | None:
+    if image is None or image == settings.trainer_image:
+        return None
+    repository, at, digest = image.partition("@")
+    if repository.rpartition(":")[0] and "/" not in repository.rpartition(":")[2]:
+        repository = repository.rpartition(":")[0]  # a tag beside the digest means nothing
+    if repository not in settings.allowed.images:
+        return _not_allowed("image", image, settings.allowed.images)
+    if not at or not digest.startswith("sha256:"):
+        return Finding(Reason.NOT_ALLOWED, f"image {image!r} must be pinned: {repository}@sha256:…")
+    return None
+
+
+def image_digest(image: str | None, settings: Settings) -> str | None:
+    """What enters the digest of trials: that of an image other than the administrator's."""
+    if image is None or image == settings.trainer_image:
+        return None
+    return image.partition("@")[2] or None
+
+
+def not_consistent(spec: CPTTrialSpec, settings: Settings) -> Finding | None:
+    """An image other than the chart's must be part of the digest."""
+    want = image_digest(spec.run.resources.image, settings)
+    if spec.image_digest == want:
+        return None
+    return Finding(
+        Reason.INVALID,
+        f"imageDigest is {spec.image_digest}, run.resources.image needs {want}: results of another image are another "
+        "recipe; write the image's digest there, or remove it",
+    )
+
+
+def gpus(resources: Resources) -> int:
+    """Of one attempt."""
+    return (resources.nodes or 1) * (resources.gpus_per_node or 0)
+
+
+# --- places -----------------------------------------------------------------------------------------------------------
+
+
+def no_place(
+    trial: TrialRecord, siblings: Sequence[TrialRecord], places: int, is_starting: Callable[[Key], bool]
+) -> Finding | None:
+    """Why the trial may not start yet. `is_starting` tells of attempts that are just being recorded."""
+    others = [sibling for sibling in siblings if sibling.uid != trial.uid]
+    at_work = sum(is_at_work(other.status) or is_starting(other.key) for other in others)
+    if at_work >= places:
+        return Finding(Reason.QUEUED, f"all {places} places of the experiment (parallelTrials) are taken")
+    ahead = sum(place_of(other) < place_of(trial) and waits_for_place(other) for other in others)
+    if at_work + ahead >= places:
+        return Finding(Reason.QUEUED, "trials that come earlier in the plan start first")
+    return None
+
+
+def no_gpus(
+    wanted: int, cap: int | None, others: Iterable[TrialRecord], settings: Settings, is_starting: Callable[[Key], bool]
+) -> Finding | None:
+    """Why the namespace's GPUs do not suffice for `wanted` more now."""
+    if cap is None or wanted == 0:
+        return None
+    used = sum(_gpus_of(other, settings) for other in others if is_at_work(other.status) or is_starting(other.key))
+    if used + wanted <= cap:
+        return None
+    return Finding(Reason.QUEUED, f"the namespace may have {cap} GPUs; {used} are in use and this trial needs {wanted}")
+
+
+def _gpus_of(trial: TrialRecord, settings: Settings) -> int:
+    run = Run.model_validate(trial.spec.get("run") or {})
+    return gpus(complete_resources(TrialType(trial.spec["type"]), run.resources, settings))
+
+
+def place_of(trial: TrialRecord) -> tuple[str, str]:
+    """Its place in the plan."""
+    return trial.annotations.get(ORDER_ANNOTATION, ""), trial.name
+
+
+def waits_for_place(trial: TrialRecord) -> bool:
+    """Whether it waits for nothing else."""
+    return reason_of(trial.status) == Reason.QUEUED and not trial.deleting and not is_at_work(trial.status)
+
+
+def next_in_line(siblings: Iterable[TrialRecord], places: int) -> list[TrialRecord]:
+    """Who should look again when a place may have become free."""
+    return sorted((s for s in siblings if waits_for_place(s) and not has_ended(s.status)), key=place_of)[:places]

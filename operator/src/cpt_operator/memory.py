@@ -1,0 +1,56 @@
+"""What reconcilers remember between turns. Losing it costs a few reads and writes, never correctness.
+
+- **Who is starting**: between the decision to start a trial and the answer to the write that records it, other
+  workers must already see the place as taken. One event loop, and no await between deciding and `starting()`.
+- **When something was last read or written**, for what may be done only so often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cpt_operator.kinds import Key
+
+
+class Memory:
+    """One per process."""
+
+    def __init__(self) -> None:
+        # trials whose attempt is being recorded, with the digest of what they train
+        self._starting: dict[Key, str] = {}
+        # (what, of which object uid) -> when, in seconds of the wall clock; swept when it doubles
+        self._times: dict[tuple[str, str], float] = {}
+        self._sweep_at = 1024
+
+    @contextmanager
+    def starting(self, trial: Key, digest: str) -> Iterator[None]:
+        """`trial` counts as started from here on; afterwards its record in the store says so."""
+        self._starting[trial] = digest
+        try:
+            yield
+        finally:
+            del self._starting[trial]
+
+    def is_starting(self, trial: Key) -> bool:
+        """Whether its attempt is being recorded right now."""
+        return trial in self._starting
+
+    def starting_with(self, namespace: str, digest: str) -> str | None:
+        """The name of a trial of that digest whose attempt is being recorded right now."""
+        return next(
+            (key.name for key, of in self._starting.items() if key.namespace == namespace and of == digest), None
+        )
+
+    def due_in_seconds(self, what: str, uid: str, every_seconds: float, now: float) -> float:
+        """How long until `what` may be done again for the object with that uid; 0 when it may be done now."""
+        last = self._times.get((what, uid))
+        return 0.0 if last is None else max(0.0, last + every_seconds - now)
+
+    def done(self, what: str, uid: str, now: float) -> None:
+        """`what` was done just now."""
+        self._times[what, uid] = now
+        if len(self._times) >= self._sweep_at:
+            hour_ago = now - 3600
+            self._times = {key: time for key, time in self._times.items() if time >= hour_ago}
+            self._sweep_at = max(1024, 2 * len(self._times))

@@ -1,0 +1,242 @@
+"""Reconcile one trial: gather a frozen view, judge it (pure), write the status once, then act.
+
+    turn 1   inputs are there, no result, a place is free   status: attempt 1, Starting;   job <trial>-1 is created
+    turn 2   its pods run                                   status: Running
+    turn 3   the job succeeded, result.json is there        status: Completed
+
+The record of an attempt is written before its job exists, so that no number is used twice and no attempt is forgotten,
+wherever the operator dies. Price: four writes for a trial that goes well, and a read of `progress.json` per 30 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, cast
+
+import structlog
+
+from cpt_api import PROTOCOL
+from cpt_api.conditions import ConditionType, Reason
+from cpt_api.names import job_name
+from cpt_api.trial import Attempts, CPTTrialStatus, TrialDocument
+from cpt_api.values import Digest
+from cpt_operator import attempts as record_of
+from cpt_operator import rfc3339
+from cpt_operator.admission import next_in_line, place_of, waits_for_place
+from cpt_operator.artifacts import Present
+from cpt_operator.backends import SpecTooLargeError, pytorchjob
+from cpt_operator.children import TITLE_ANNOTATION
+from cpt_operator.cluster import AlreadyExists, Forbidden, NotServed, Rejected
+from cpt_operator.gather import (
+    PROGRESS,
+    PROGRESS_SECONDS,
+    bare_view,
+    gather,
+    is_orphan,
+    places,
+    with_competition,
+    with_result,
+)
+from cpt_operator.kinds import Key, Kind
+from cpt_operator.records import TrialRecord
+from cpt_operator.runtime import Requeue, Runtime
+from cpt_operator.status import Phase, has_ended, has_succeeded, is_at_work
+from cpt_operator.trialstatus import next_status
+from cpt_operator.verdicts import TrialView, Verdict, folded, judge, needs_store, settled
+
+log = structlog.get_logger()
+
+_CREATE_SECONDS = 30
+"""Before a job that could not be created is tried again."""
+
+
+async def reconcile_trial(runtime: Runtime, key: Key) -> Requeue | None:
+    """The next step of one trial."""
+    record = runtime.store.trial(key.namespace, key.name)
+    if record is None or record.deleting or is_orphan(runtime, record):
+        return None
+    if has_ended(record.status):
+        ended = bare_view(runtime, record)
+        due_seconds = await _delete_jobs(runtime, ended, ended.status.attempts)
+        return None if due_seconds is None else Requeue(due_seconds)
+    view = await gather(runtime, record)
+    attempts = settled(view, folded(view))
+    verdict = judge(view, attempts)
+    if needs_store(view, attempts, verdict):
+        view = with_competition(runtime, await with_result(runtime, view, attempts))
+        attempts = settled(view, attempts)
+        verdict = judge(view, attempts)
+    # from here to the reservation nothing awaits: no other worker can have taken the place meanwhile
+    return await _act(runtime, view, attempts, verdict)
+
+
+# --- act --------------------------------------------------------------------------------------------------------------
+
+
+async def _act(runtime: Runtime, view: TrialView, attempts: Attempts, verdict: Verdict) -> Requeue | None:
+    body = None
+    if verdict.start or verdict.create:
+        try:
+            body = _render(runtime, view, attempts, verdict)
+        except SpecTooLargeError as error:
+            verdict = Verdict(Phase.STUCK, Reason.SPEC_TOO_LARGE, str(error))
+    with ExitStack() as reservation:
+        if verdict.start and view.digest:
+            reservation.enter_context(runtime.memory.starting(view.record.key, view.digest))
+        record = view.record
+        if not verdict.create:
+            record = await _write(runtime, view, attempts, verdict)
+        if verdict.start:
+            attempts = record_of.opened(attempts, view.now)
+    if body is not None:
+        problem = await _create(runtime, record, body)
+        if problem is not None:
+            now_view = replace(view, record=record, status=CPTTrialStatus.model_validate(record.status))
+            await _write(runtime, now_view, now_view.status.attempts, problem)
+            return _requeue(runtime, view, problem)
+    due_seconds = await _delete_jobs(runtime, view, attempts)
+    _wake(runtime, view, attempts, verdict, changed=record is not view.record)
+    return _requeue(runtime, view, verdict, due_seconds)
+
+
+def _render(runtime: Runtime, view: TrialView, attempts: Attempts, verdict: Verdict) -> dict[str, Any]:
+    assert view.digest is not None
+    assert view.resolved is not None
+    document = TrialDocument(
+        namespace=view.record.namespace,
+        name=view.record.name,
+        digest=view.digest,
+        attempt=attempts.total + verdict.start,
+        protocol=view.resolved.protocol or PROTOCOL,
+        spec=view.resolved,
+    )
+    avoided = record_of.avoided_nodes(attempts)
+    return pytorchjob.render(view.record, document, view.resources, runtime.settings, avoided)
+
+
+async def _write(runtime: Runtime, view: TrialView, attempts: Attempts, verdict: Verdict) -> TrialRecord:
+    """Write the status if it says something new, then the events."""
+    uri = runtime.settings.artifact_store.uri
+    status = next_status(view, attempts, verdict, uri, _text_names(runtime, view))
+    if verdict.reason is Reason.REUSED:
+        status = status.model_copy(update={"reused_from": _reused_from(runtime, view)})
+    if status == view.status:
+        return view.record
+    written = cast("TrialRecord", await runtime.cluster.apply_status(view.record, status.to_dict()))
+    log.info("trial", trial=view.record.name, namespace=view.record.namespace, reason=verdict.reason.value)
+    for reason, message in _warnings(view, attempts, verdict):
+        await runtime.cluster.event(view.record, "Warning", reason, message)
+    return written
+
+
+def _warnings(view: TrialView, attempts: Attempts, verdict: Verdict) -> list[tuple[str, str]]:
+    """What deserves an event: an attempt that ended badly, a cause that keeps the trial from going on."""
+    found = []
+    before = record_of.open_attempt(view.status.attempts)
+    last = attempts.last[-1] if attempts.last else None
+    if before and last and last.cause and last.cause not in _GOOD_ENDS:
+        found.append((last.cause, f"attempt {last.number}: {last.message}"))
+    old = next((c.reason for c in view.status.conditions if c.type == ConditionType.SUCCEEDED), "")
+    if verdict.reason != old and (verdict.phase in (Phase.STUCK, Phase.FAILED) or verdict.reason in _POD_TROUBLES):
+        found.append((verdict.reason.value, verdict.message))
+    return found
+
+
+_GOOD_ENDS = frozenset({Reason.COMPLETED, Reason.DIVERGED, Reason.SUSPENDED, Reason.CANCELLED})
+_POD_TROUBLES = frozenset(
+    {Reason.IMAGE_PULL_FAILED, Reason.CONTAINER_CONFIG_ERROR, Reason.UNSCHEDULABLE, Reason.POD_FORBIDDEN}
+)
+
+
+def _text_names(runtime: Runtime, view: TrialView) -> Mapping[Digest, str]:
+    """Held-out texts by what people call them: their dataset's name, else their trial's."""
+    answers = [answer.document for answer in (view.result, view.progress) if isinstance(answer, Present)]
+    names = {}
+    for digest in {score.text for document in answers for score in document.held_out}:
+        for trial in runtime.store.trials_with_digest(view.record.namespace, digest):
+            title = trial.annotations.get(TITLE_ANNOTATION, "")
+            names[digest] = title if title and title.replace("-", "").isalnum() else trial.name
+    return names
+
+
+def _reused_from(runtime: Runtime, view: TrialView) -> str:
+    equals = runtime.store.trials_with_digest(view.record.namespace, view.digest or "")
+    return next((e.name for e in equals if e.uid != view.record.uid and has_succeeded(e.status)), "store")
+
+
+async def _create(runtime: Runtime, record: TrialRecord, body: Mapping[str, Any]) -> Verdict | None:
+    """Create the attempt's job; what is in the way, if it cannot be."""
+    name = body["metadata"]["name"]
+    try:
+        created = await runtime.cluster.create(Kind.JOB, body)
+    except (Forbidden, Rejected) as error:
+        text = f"PyTorchJob {name} could not be created: {error}"
+        return Verdict(Phase.QUEUED, Reason.POD_FORBIDDEN, text, look_again_seconds=_CREATE_SECONDS)
+    except NotServed:
+        text = "PyTorchJob is not served by this cluster: install training-operator 1.9"
+        return Verdict(Phase.STUCK, Reason.BACKEND_MISSING, text, look_again_seconds=_CREATE_SECONDS)
+    if isinstance(created, AlreadyExists) and created.record.owner_uid != record.uid:
+        text = f"a PyTorchJob {name} exists and is not this trial's: delete it, and the trial goes on"
+        return Verdict(Phase.STUCK, Reason.NAME_TAKEN, text, look_again_seconds=_CREATE_SECONDS)
+    return None
+
+
+async def _delete_jobs(runtime: Runtime, view: TrialView, attempts: Attempts) -> float | None:
+    """Jobs whose attempt has ended, or shall end; when the next one is due, in seconds.
+
+    A finished job re-creates nothing and stays for its logs; any other would make its pods again.
+    """
+    settings, attempt = runtime.settings, record_of.open_attempt(attempts)
+    name = view.record.name
+    closed = {job_name(name, a.number): a.completion_time for a in attempts.last}
+    last = job_name(name, attempts.total)
+    waits = []
+    for job in runtime.store.jobs_of(view.record.uid):
+        is_open = attempt is not None and job.name == last
+        if job.deleting or (is_open and not (view.stop and not pytorchjob.is_finished(job))):
+            continue
+        is_last_failure = job.name == last and not has_succeeded(view.record.status)
+        ttl = settings.failed_jobs_ttl_seconds if is_last_failure else settings.finished_jobs_ttl_seconds
+        since = closed.get(job.name) or job.completion_time or job.created
+        left = ttl - rfc3339.seconds_between(since, view.now)
+        if left > 0 and pytorchjob.is_finished(job):
+            waits.append(left + 1)
+        else:
+            await runtime.cluster.delete(job)
+    return min(waits, default=None)
+
+
+def _wake(runtime: Runtime, view: TrialView, attempts: Attempts, verdict: Verdict, *, changed: bool) -> None:
+    """When this trial gave a place back, or cannot use the one that it is offered, others look again."""
+    record, store = view.record, runtime.store
+    was_at_work, was_queued = is_at_work(record.status), waits_for_place(record)
+    has_left = was_at_work and record_of.open_attempt(attempts) is None
+    others: list[TrialRecord] = []
+    if has_left or (changed and not verdict.start and (was_queued or verdict.phase in _OUT)):
+        line = store.trials(record.namespace) if has_left else store.trials_of(record.owner_uid or "")
+        others = next_in_line(line, places(runtime, record))
+        others += [e for e in store.trials_with_digest(record.namespace, view.digest or "") if not has_ended(e.status)]
+    elif verdict.reason is Reason.QUEUED and not was_at_work:
+        # who is told to wait for others makes sure that they look; never the other way round
+        line = store.trials_of(record.owner_uid or "")
+        others = [s for s in next_in_line(line, places(runtime, record)) if place_of(s) < place_of(record)]
+    for other in others:
+        if other.uid != record.uid:
+            runtime.queue.add(other.key)
+
+
+_OUT = frozenset({Phase.FINISHED, Phase.FAILED, Phase.STUCK, Phase.SUSPENDED})
+"""Phases in which a trial uses no place."""
+
+
+def _requeue(
+    runtime: Runtime, view: TrialView, verdict: Verdict, job_due_seconds: float | None = None
+) -> Requeue | None:
+    waits = [verdict.look_again_seconds, job_due_seconds]
+    if verdict.reason is Reason.RUNNING:
+        due_seconds = runtime.memory.due_in_seconds(PROGRESS, view.record.uid, PROGRESS_SECONDS, view.now.timestamp())
+        waits.append(due_seconds or PROGRESS_SECONDS)
+    known = [seconds for seconds in waits if seconds is not None]
+    return Requeue(max(1.0, min(known))) if known else None

@@ -1,0 +1,89 @@
+"""A trial's status from a verdict. Pure; written only when it differs from what stands there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cpt_api.conditions import Condition, ConditionType
+from cpt_api.layout import data_prefix
+from cpt_api.result import HeldOutScore, Progress, Result
+from cpt_api.trial import Attempts, CheckpointStatus, CPTTrialStatus, Score
+from cpt_api.values import Digest, Tokens
+from cpt_operator import attempts as record_of
+from cpt_operator import rfc3339
+from cpt_operator.artifacts import Present
+from cpt_operator.status import Phase, trial_conditions
+from cpt_operator.verdicts import TrialView, Verdict
+
+
+def next_status(
+    view: TrialView, record: Attempts, verdict: Verdict, store_uri: str, names: Mapping[Digest, str]
+) -> CPTTrialStatus:
+    """What the status shall say. `names` are those of held-out texts."""
+    now = rfc3339.text(view.now)
+    before = view.status
+    attempts = record_of.opened(record, view.now) if verdict.start else record
+    changes: dict[str, Any] = {
+        "observed_generation": view.record.generation,
+        "conditions": _conditions(view, verdict, now),
+        "digest": view.digest or before.digest,
+        "attempts": attempts,
+        "gpu_seconds": attempts.gpu_seconds if attempts.total else None,
+        "start_time": before.start_time or (now if verdict.start else None),
+    }
+    if verdict.phase in (Phase.FINISHED, Phase.FAILED):
+        changes["completion_time"] = before.completion_time or now
+    if verdict.phase is Phase.FINISHED and isinstance(view.result, Present):
+        changes |= _of_result(view, view.result, store_uri, names)
+    elif isinstance(view.progress, Present):
+        changes |= _of_progress(view, view.progress.document, names)
+    return before.model_copy(update=changes)
+
+
+def _conditions(view: TrialView, verdict: Verdict, now: str) -> tuple[Condition, ...]:
+    before = view.status.conditions
+    message = verdict.message
+    old = next((c for c in before if c.type == ConditionType.SUCCEEDED), None)
+    if old and old.status == "Unknown" and old.reason == verdict.reason:
+        # a cause keeps its first words, which say most: each change would be a write and an event
+        message = old.message
+    return trial_conditions(verdict.phase, verdict.reason, message, before, view.record.generation, now)
+
+
+def _of_result(
+    view: TrialView, present: Present[Result], store_uri: str, names: Mapping[Digest, str]
+) -> dict[str, Any]:
+    result = present.document
+    changes: dict[str, Any] = {
+        "result_digest": present.sha256,
+        "progress": 100,
+        "scores": tuple(_score(score, names) for score in result.held_out),
+    }
+    if result.checkpoint and view.digest:
+        prefix = data_prefix(view.record.namespace, view.digest)
+        end = result.checkpoint
+        changes["checkpoint"] = CheckpointStatus(uri=f"{store_uri}/{prefix}{end.manifest}", tokens=end.tokens)
+        changes["tokens"] = Tokens(max(0, end.tokens - _start_tokens(view)))
+    return changes
+
+
+def _of_progress(view: TrialView, progress: Progress, names: Mapping[Digest, str]) -> dict[str, Any]:
+    done = max(0, progress.tokens - _start_tokens(view))
+    planned = max(1, progress.planned_tokens - _start_tokens(view))
+    changes: dict[str, Any] = {"tokens": Tokens(done), "progress": min(100, 100 * done // planned)}
+    if progress.held_out:
+        changes["scores"] = tuple(_score(score, names) for score in progress.held_out)
+    return changes
+
+
+def _start_tokens(view: TrialView) -> int:
+    return view.spec.train.start_tokens if view.spec and view.spec.train else 0
+
+
+def _score(score: HeldOutScore, names: Mapping[Digest, str]) -> Score:
+    return Score(
+        suite=names.get(score.text, score.text.short),
+        score=f"{score.bits_per_byte:.4f}",
+        stderr=f"{score.standard_error:.4f}",
+    )

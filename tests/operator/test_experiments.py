@@ -1,0 +1,511 @@
+"""One experiment from `kubectl apply` to its choice, on a cluster in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from cpt_api.experiment import CPTExperimentStatus
+from cpt_api.layout import result_key
+from cpt_api.result import Finding as InputFinding
+from cpt_api.result import Outcome
+from cpt_operator import summary
+from cpt_operator.children import child_name
+from cpt_operator.kinds import Key, Kind
+from cpt_operator.plan import Context, plan
+from cpt_operator.records import JobRecord, TrialRecord
+from cpt_operator.status import is_at_work, reason_of
+from make import make_experiment
+from world import NAMESPACE, START, World, works
+
+SWEEP = Key(Kind.EXPERIMENT, NAMESPACE, "sweep")
+
+
+def apply(world: World, name: str = "sweep", **changes: Any) -> Any:
+    return world.add(Kind.EXPERIMENT, name, make_experiment(**changes).to_dict())
+
+
+def ready(world: World, name: str = "sweep") -> tuple[str, str]:
+    condition = world.condition(Kind.EXPERIMENT, name, "Ready")
+    assert condition is not None
+    return condition[:2]
+
+
+def why(world: World, name: str = "sweep") -> str:
+    condition = world.condition(Kind.EXPERIMENT, name, "Ready")
+    assert condition is not None
+    return condition[2]
+
+
+def status(world: World, name: str = "sweep") -> CPTExperimentStatus:
+    body = world.objects[Key(Kind.EXPERIMENT, NAMESPACE, name)]
+    return CPTExperimentStatus.model_validate(body["status"])
+
+
+def trials(world: World, name: str = "sweep") -> list[TrialRecord]:
+    owner = world.store.experiment(NAMESPACE, name)
+    assert owner is not None
+    return world.store.trials_of(owner.uid)
+
+
+def made(world: World, kind: Kind) -> Counter[str]:
+    return Counter(key.name for verb, key in world.writes if verb == "create" and key.kind is kind)
+
+
+def fails(code: int, type_: str = "Train") -> Any:
+    """A kubelet on which trials of that type exit with `code`."""
+
+    def kubelet(world: World, job: JobRecord) -> None:
+        if job.labels["cpt.dev/type"] == type_ and world.store.pods_of(job.uid):
+            world.finish(job, code, message="it was to be")
+        else:
+            works(world, job)
+
+    return kubelet
+
+
+def slow(seconds: float) -> Any:
+    """A kubelet on which everything but training takes no time."""
+
+    def kubelet(world: World, job: JobRecord) -> None:
+        pods = world.store.pods_of(job.uid)
+        if pods and job.labels["cpt.dev/type"] == "Train":
+            began = pods[0].containers[0].running_since
+            if began and (world.now - START).total_seconds() < seconds:
+                return
+        works(world, job)
+
+    return kubelet
+
+
+class TestSweep:
+    """The main job."""
+
+    async def test_it_ends_with_a_choice(self) -> None:
+        """Every dataset has its rate; nothing is created twice."""
+        world = World(kubelet=works)
+        apply(world)
+        await world.settle(120)
+        assert ready(world) == ("True", "Completed")
+        done = status(world)
+        assert {d.name: str(d.best_learning_rate) for d in done.datasets} == {"python": "1e-4", "perl": "1e-4"}
+        assert done.best is not None
+        assert done.best.trial in {trial.name for trial in trials(world)}
+        assert (done.progress, done.trials_summary) == (100, "23/23")
+        assert set(made(world, Kind.TRIAL).values()) == {1}
+        assert set(made(world, Kind.JOB).values()) == {1}
+
+    async def test_idle_afterwards(self) -> None:
+        """A finished experiment costs nothing."""
+        world = World(kubelet=works)
+        apply(world)
+        await world.settle(120)
+        writes = len(world.writes)
+        await world.settle(600)
+        assert len(world.writes) == writes
+
+    async def test_no_more_trials_at_once_than_allowed(self) -> None:
+        """parallelTrials holds across stages."""
+        most = 0
+
+        def kubelet(world: World, job: JobRecord) -> None:
+            nonlocal most
+            most = max(most, sum(is_at_work(trial.status) for trial in world.store.trials()))
+            works(world, job)
+
+        world = World(kubelet=kubelet)
+        apply(world, scheduling={"parallelTrials": 3})
+        await world.settle(120)
+        assert ready(world) == ("True", "Completed")
+        assert most == 3
+
+    async def test_writes_per_trial(self) -> None:
+        """At most six in its whole life, progress not counted: two objects and four states."""
+        world = World(kubelet=works)
+        apply(world)
+        await world.settle(120)
+        per_trial = Counter(key.name for _, key in world.writes if key.kind is Kind.TRIAL)
+        assert max(per_trial.values()) <= 6
+
+    async def test_the_same_experiment_again_is_reused(self) -> None:
+        """Under another name: every trial but Preflight is reused, nothing is trained."""
+        world = World(kubelet=works)
+        apply(world)
+        await world.settle(120)
+        apply(world, "again")
+        await world.settle(120)
+        assert ready(world, "again") == ("True", "Completed")
+        again = status(world, "again")
+        assert (again.trials.reused, again.ledger.tokens_trained) == (22, 0)
+        assert again.ledger.tokens_reused > 0
+        assert sum(name.startswith("again") for name in made(world, Kind.JOB)) == 1
+
+    async def test_two_equal_ones_at_the_same_time_train_once(self) -> None:
+        """Single flight by digest; both end with the same choice."""
+        world = World(kubelet=works)
+        apply(world)
+        apply(world, "twin")
+        await world.settle(300)
+        assert (ready(world), ready(world, "twin")) == (("True", "Completed"), ("True", "Completed"))
+        digests = [
+            body["metadata"]["annotations"]["cpt.dev/digest"]
+            for key, body in world.objects.items()
+            if key.kind is Kind.JOB
+        ]
+        assert len(digests) == len(set(digests)) == 24
+
+    async def test_it_waits_for_its_model(self) -> None:
+        """Reconciling until the base's trial has succeeded."""
+        world = World(kubelet=works)
+        apply(world, model={"trialName": "base"})
+        await world.settle(30)
+        assert ready(world) == ("Unknown", "WaitingForModel")
+        assert world.condition(Kind.EXPERIMENT, "sweep", "Reconciling") is not None
+
+    async def test_its_model_failed(self) -> None:
+        """Stalled, with the trial's words."""
+        world = World(kubelet=works)
+        world.add(Kind.TRIAL, "base", {"type": "Train"})
+        body = world.objects[Key(Kind.TRIAL, NAMESPACE, "base")]
+        failed = {"type": "Succeeded", "status": "False", "reason": "DataError", "message": "exit 4"}
+        since = {"lastTransitionTime": "2026-11-24T12:00:00Z"}
+        world.put(Kind.TRIAL, body | {"status": {"conditions": [failed | since]}})
+        apply(world, model={"trialName": "base"})
+        await world.settle(30)
+        assert ready(world) == ("False", "InputFailed")
+
+    async def test_a_deleted_trial_comes_back_as_reused(self) -> None:
+        """With no pod."""
+        world = World(kubelet=works)
+        apply(world)
+        await world.settle(120)
+        jobs = made(world, Kind.JOB)
+        name = next(trial.name for trial in trials(world) if "-train-" in trial.name)
+        world.remove(Key(Kind.TRIAL, NAMESPACE, name))
+        await world.settle(30)
+        record = world.store.trial(NAMESPACE, name)
+        assert record is not None
+        assert reason_of(record.status) == "Reused"
+        assert made(world, Kind.JOB) == jobs
+
+    async def test_big_plans_are_made_in_portions(self) -> None:
+        """At most 50 writes a turn, and all of them are made."""
+        datasets = [{"name": f"d{i}", "uri": f"s3://cpt/sources/d{i}"} for i in range(20)]
+        world = World(kubelet=slow(1e9))
+        apply(world, datasets=datasets)
+        await world.settle(20)
+        assert len(trials(world)) == 1 + 22 + 1 + 88
+
+
+class TestStop:
+    """Suspend, budget, failures."""
+
+    async def test_suspend_and_resume(self) -> None:
+        """Running trials stop, nothing new is made; afterwards it goes on to its end."""
+        world = World(kubelet=slow(60))
+        apply(world)
+        await world.settle(30)
+        world.change(Kind.EXPERIMENT, "sweep", lambda spec: spec.update(suspend=True))
+        await world.settle(10)
+        assert world.jobs_at_work() == []
+        for pod in world.pods_leaving():
+            world.remove(pod.key)
+        await world.settle(10)
+        assert ready(world) == ("True", "Suspended")
+        assert {reason_of(trial.status) for trial in trials(world) if is_at_work(trial.status)} == set()
+        world.change(Kind.EXPERIMENT, "sweep", lambda spec: spec.pop("suspend"))
+        await world.settle(300)
+        assert ready(world) == ("True", "Completed")
+
+    async def test_budget(self) -> None:
+        """Reached: nothing more is trained. Raised: it goes on."""
+        world = World(kubelet=works)
+        apply(world, budget={"tokens": "20000"})
+        await world.settle(300)
+        assert ready(world) == ("False", "BudgetExhausted")
+        trained = status(world).ledger.tokens_trained
+        assert 20_000 <= trained <= 20_000 + 4 * 8192
+        world.change(Kind.EXPERIMENT, "sweep", lambda spec: spec.update(budget={"tokens": "1M"}))
+        await world.settle(300)
+        assert ready(world) == ("True", "Completed")
+
+    async def test_failures_stop_it(self) -> None:
+        """onTrialFailure: Stop."""
+        world = World(kubelet=fails(4))
+        apply(world, scheduling={"onTrialFailure": "Stop", "parallelTrials": 1})
+        await world.settle(120)
+        assert ready(world) == ("False", "TooManyFailures")
+        assert "it was to be" in why(world)
+        assert status(world).trials.failed == 1
+
+    async def test_failures_are_survived(self) -> None:
+        """Continue is the default: what is left decides, or nothing can."""
+        world = World(kubelet=fails(4))
+        apply(world)
+        await world.settle(300)
+        assert ready(world) == ("False", "Failed")
+        assert world.condition(Kind.EXPERIMENT, "sweep")[:2] == ("False", "Failed")  # type: ignore[index]
+
+    async def test_lowering_parallel_trials_stops_nothing(self) -> None:
+        """Only new starts."""
+        world = World(kubelet=slow(1e9))
+        apply(world)
+        await world.settle(30)
+        assert len(world.jobs_at_work()) == 4
+        world.change(Kind.EXPERIMENT, "sweep", lambda spec: spec.update(scheduling={"parallelTrials": 1}))
+        await world.settle(30)
+        assert len(world.jobs_at_work()) == 4
+
+    async def test_raising_parallel_trials_starts_more(self) -> None:
+        """At once."""
+        world = World(kubelet=slow(1e9))
+        apply(world)
+        await world.settle(30)
+        world.change(Kind.EXPERIMENT, "sweep", lambda spec: spec.update(scheduling={"parallelTrials": 6}))
+        await world.settle(10)
+        assert len(world.jobs_at_work()) == 6
+
+    async def test_a_cancelled_trial_is_not_made_again(self) -> None:
+        """The others go on; it is counted as failed."""
+        world = World(kubelet=slow(60))
+        apply(world)
+        await world.settle(30)
+        name = next(trial.name for trial in trials(world) if "-train-" in trial.name)
+        world.change(Kind.TRIAL, name, lambda spec: spec["run"].update(cancel=True))
+        await world.settle(400)
+        record = world.store.trial(NAMESPACE, name)
+        assert record is not None
+        assert reason_of(record.status) == "Cancelled"
+        assert ready(world) == ("True", "Completed")
+
+
+class TestBad:
+    """Bad input, each with its message."""
+
+    async def test_spec(self) -> None:
+        """A spec that the schema let pass and the model does not."""
+        world = World()
+        world.add(Kind.EXPERIMENT, "sweep", {"model": {}})
+        await world.settle()
+        assert ready(world) == ("False", "Invalid")
+
+    async def test_recipe(self) -> None:
+        """A manifest that contradicts itself."""
+        world = World()
+        apply(world, training={"sequenceLength": 64, "globalBatchSize": 8, "warmupTokens": "1M"})
+        await world.settle()
+        assert ready(world) == ("False", "Invalid")
+        assert "warmupTokens" in why(world)
+
+    async def test_not_allowed(self) -> None:
+        """Before anything is created."""
+        world = World()
+        apply(world, resources={"serviceAccountName": "admin"})
+        await world.settle()
+        assert ready(world) == ("False", "NotAllowed")
+        assert trials(world) == []
+
+    async def test_too_many_trials(self) -> None:
+        """The administrator's cap."""
+        world = World(kubelet=works, caps={"trialsPerExperiment": 10})
+        apply(world)
+        await world.settle(30)
+        assert ready(world) == ("False", "NotAllowed")
+        assert len(trials(world)) == 1
+
+    async def test_findings_are_looked_at_again(self) -> None:
+        """Stalled with Preflight's words; ten minutes later a new round finds all well."""
+        world = World()
+        healthy = False
+
+        def kubelet(world: World, job: JobRecord) -> None:
+            if job.labels["cpt.dev/type"] != "Preflight" or healthy or not world.store.pods_of(job.uid):
+                works(world, job)
+                return
+            trouble = InputFinding(input="perl", reason="Empty", message="no documents at s3://cpt/sources/perl.jsonl")
+            world.commit(job, findings=(trouble,), outcome=Outcome.FINDINGS)
+            world.finish(job, 0)
+
+        world.kubelet = kubelet
+        apply(world)
+        await world.settle(60)
+        assert ready(world) == ("False", "PreflightFailed")
+        assert "no documents" in why(world)
+        writes = len(world.writes)
+        await world.settle(500)
+        assert len(world.writes) == writes
+        healthy = True
+        await world.settle(300)
+        assert ready(world) == ("True", "Completed")
+
+    async def test_name_taken(self) -> None:
+        """A stranger has the name of a trial."""
+        world = World(kubelet=works)
+        record = world.add(Kind.EXPERIMENT, "sweep", make_experiment().to_dict(), uid="uid-sweep")
+        first = plan(make_experiment(), Context(experiment_uid="uid-sweep", protocol=1), {}).trials[0]
+        world.add(Kind.TRIAL, child_name(record, first), {"type": "Train"})
+        await world.settle(60)
+        assert ready(world) == ("False", "NameTaken")
+
+    async def test_store_refused(self) -> None:
+        """Stalled, no hot loop, and it recovers."""
+        world = World(kubelet=works)
+        world.s3.down = 403
+        apply(world)
+        await world.settle(60)
+        assert ready(world) == ("False", "StoreRefused")
+        world.s3.down = None
+        await world.settle(300)
+        assert ready(world) == ("True", "Completed")
+
+    async def test_store_outage(self) -> None:
+        """Nothing fails, it waits and goes on."""
+        world = World(kubelet=works)
+        apply(world)
+        await world.settle(12)
+        world.s3.down = 503
+        await world.settle(60)
+        world.s3.down = None
+        await world.settle(300)
+        assert ready(world) == ("True", "Completed")
+        assert status(world).trials.failed == 0
+
+    async def test_backend_missing(self) -> None:
+        """Until the training-operator is installed."""
+        world = World(backend_served=False)
+        apply(world)
+        await world.settle()
+        assert ready(world) == ("False", "BackendMissing")
+
+    async def test_pods_that_cannot_start_are_named(self) -> None:
+        """The experiment says which trial waits for what."""
+
+        def kubelet(world: World, job: JobRecord) -> None:
+            if not world.store.pods_of(job.uid):
+                world.start_pods(job, waiting={"reason": "ErrImagePull", "message": "no such image"})
+
+        world = World(kubelet=kubelet)
+        apply(world)
+        await world.settle(60)
+        assert ready(world) == ("True", "ImagePullFailed")
+        assert "no such image" in why(world)
+
+    async def test_a_stalled_trial_stalls_its_experiment(self) -> None:
+        """When nothing else goes on."""
+        world = World(kubelet=works)
+        world.add(Kind.EXPERIMENT, "sweep", make_experiment().to_dict(), uid="uid-sweep")
+        first = plan(make_experiment(), Context(experiment_uid="uid-sweep", protocol=1), {}).trials[0]
+        world.write(result_key(NAMESPACE, first.digest), {"planted": True})
+        await world.settle(30)
+        assert ready(world) == ("False", "ResultInvalid")
+
+    @pytest.mark.parametrize("when", [0, 3, 6, 9, 12, 15, 18])
+    async def test_a_new_operator_goes_on(self, when: int) -> None:
+        """Whatever was remembered is lost; nothing is made twice, and the result is the same."""
+        world = World(kubelet=works)
+        apply(world)
+        await world.settle(when)
+        world.restart()
+        await world.settle(200)
+        assert ready(world) == ("True", "Completed")
+        assert set(made(world, Kind.JOB).values()) == {1}
+        assert set(made(world, Kind.TRIAL).values()) == {1}
+
+
+async def test_two_leaders_do_no_harm() -> None:
+    """A forced Lease: both work at everything; nothing is made twice, and the result is the same."""
+    world = World(kubelet=works, operators=2)
+    apply(world)
+    await world.settle(300)
+    assert ready(world) == ("True", "Completed")
+    assert set(made(world, Kind.JOB).values()) == {1}
+    assert set(made(world, Kind.TRIAL).values()) == {1}
+    assert {trial.status["attempts"]["total"] for trial in trials(world)} == {1}
+
+
+class Dead(Exception):  # noqa: N818 - no error of the product
+    """kill -9."""
+
+
+@pytest.mark.parametrize("effect", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, 30))
+async def test_killed_at_a_write(number: int, effect: str) -> None:
+    """Before or after any write: no trial and no job is made twice, none is lost."""
+    world = World(kubelet=works)
+    one = {"learningRates": ["1e-4"], "rungs": ["10240"]}
+    apply(
+        world,
+        recipe={"learningRateSweep": one},
+        datasets=[{"name": "a", "uri": "s3://cpt/a"}],
+        replay=None,
+        evaluation={"target": {"suite": "Heldout", "datasets": ["a"]}},
+    )
+    world.die = (number, effect, Dead)
+    with pytest.raises(Dead):
+        await world.settle(200)
+    world.die = None
+    world.restart()
+    await world.settle(200)
+    assert ready(world) == ("True", "Completed")
+    assert set(made(world, Kind.TRIAL).values()) == {1}
+    assert set(made(world, Kind.JOB).values()) == {1}
+    assert {trial.status["attempts"]["total"] for trial in trials(world)} == {1}
+
+
+async def test_status_can_be_deleted() -> None:
+    """All of it is derived."""
+    world = World(kubelet=works)
+    apply(world)
+    await world.settle(120)
+    body = world.objects[SWEEP]
+    before = status(world)
+    world.put(Kind.EXPERIMENT, body | {"status": {"observedGeneration": -1}})
+    await world.settle(60)
+    after = status(world)
+    assert after.model_copy(update={"conditions": ()}) == before.model_copy(update={"conditions": ()})
+
+
+async def test_progress_is_written_every_30_s_at_most() -> None:
+    """Numbers that move wait for their turn."""
+    world = World(kubelet=slow(1e9))
+    apply(world)
+    await world.settle(30)
+    before = sum(verb == "status" and key == SWEEP for verb, key in world.writes)
+    for step in range(60):
+        for job in world.jobs_at_work():
+            world.commit_step(job, step * 10)
+        await world.settle(10)
+    writes = sum(verb == "status" and key == SWEEP for verb, key in world.writes) - before
+    assert 10 <= writes <= 21
+
+
+async def test_a_result_that_vanished_is_no_result() -> None:
+    """Retracted behind the operator's back: the trial counts as failed until it is deleted."""
+    world = World(kubelet=works)
+    apply(world)
+    await world.settle(120)
+    decision = next(trial for trial in trials(world) if "-dec-" in trial.name)
+    assert decision.digest
+    del world.s3.objects[result_key(NAMESPACE, decision.digest)]  # type: ignore[arg-type]
+    world.restart()
+    await world.settle(60)
+    assert ready(world) == ("False", "Failed")
+
+
+def test_order_of_checks() -> None:
+    """What is finished stays so; what must be acted upon comes before what runs."""
+    assert [check.__name__ for check in summary.CHECKS] == [
+        "finished",
+        "base_failed",
+        "finding",
+        "looking_again",
+        "stopped",
+        "suspended",
+        "at_work",
+        "waiting_for_model",
+        "expanding",
+        "trial_stalled",
+        "queued",
+    ]
