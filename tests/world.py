@@ -138,7 +138,7 @@ class MemoryCluster(Cluster):
         if number == 1 and effect == "before":
             raise error
         world.writes.append((verb, Key(kind, body["metadata"]["namespace"], body["metadata"]["name"])))
-        record = world.put(kind, body)
+        record: Record = world.put(kind, body)
         if number == 1:
             raise error
         return record
@@ -263,9 +263,9 @@ class World:
 
     # --- the API server -----------------------------------------------------------------------------------------
 
-    def put(self, kind: Kind, body: Mapping[str, Any]) -> Any:
+    def put(self, kind: Kind, manifest: Mapping[str, Any]) -> Any:
         """Store a new object or a new version of one, and tell the watches."""
-        body = deepcopy(dict(body))
+        body = deepcopy(dict(manifest))
         meta = body["metadata"]
         version = next(self.versions)
         meta.setdefault("uid", f"uid-{version}")

@@ -148,13 +148,13 @@ def _convert(node: Mapping[str, Any], definitions: Mapping[str, Any], rules: Map
         out["format"] = "int64"
     if out["type"] == "array":
         out |= _list_type(out["items"])
-    if owner in rules:
+    if owner is not None and owner in rules:
         out["x-kubernetes-validations"] = rules[owner]
     return out
 
 
 def _resolved(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
-    """References and `X or null` followed to X; what stands outside wins. Also the name of the model X, if it is one."""
+    """References and `X or null` followed to X; what stands outside wins. Also the model's name, where X is one."""
     owner = None
     merged = dict(node)
     while "anyOf" in merged or "$ref" in merged:
@@ -234,9 +234,7 @@ def _templated(text: str) -> str:
     """The chart's copy: installed with `crds.enabled`, and kept on uninstall with `crds.keep`."""
     if "{{" in text:
         raise ValueError("a description holds '{{', which Helm would read: reword it")
-    keep = (
-        "  {{- if .Values.crds.keep }}\n  annotations:\n    helm.sh/resource-policy: keep\n  {{- end }}\n"
-    )
+    keep = "  {{- if .Values.crds.keep }}\n  annotations:\n    helm.sh/resource-policy: keep\n  {{- end }}\n"
     return "{{- if .Values.crds.enabled }}\n" + text.replace("metadata:\n", "metadata:\n" + keep, 1) + "{{- end }}\n"
 
 

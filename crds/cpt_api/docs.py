@@ -44,7 +44,10 @@ def reasons() -> str:
     """The page of reasons."""
     text = sentences(Reason)
     rows = [f"| `{reason.value}` | {text[reason.name]} |" for reason in Reason]
-    head = "# Reasons\n\nThe word in a condition, an event and a log line is the same; the message beside it has the details.\n\n"
+    head = (
+        "# Reasons\n\nThe word in a condition, an event and a log line is the same;"
+        " the message beside it has the details.\n\n"
+    )
     return "\n".join([_NOTE + head + "| reason | meaning |", "|---|---|", *rows]) + "\n"
 
 
@@ -52,14 +55,18 @@ def exit_codes() -> str:
     """The page of exit codes."""
     text = sentences(ExitCode)
     rows = [
-        f"| {code.value} | {text.get(code.name, code.name.replace('_', ' ').capitalize() + '.')} | {_ENDING_TEXT[ending(code)]} |"
+        f"| {code.value} | {text.get(code.name) or _in_words(code)} | {_ENDING_TEXT[ending(code)]} |"
         for code in ExitCode
     ]
     head = (
-        "# Exit codes\n\nHow `cpt-trainer` ends, which is also how its pod ends. `result.json` is looked at first: a trial"
-        " whose\nresult is committed has succeeded, whatever code followed. Any other code is treated as 1.\n\n"
+        "# Exit codes\n\nHow `cpt-trainer` ends, which is also how its pod ends. `result.json` is looked at first:"
+        " a trial whose\nresult is committed has succeeded, whatever code followed. Any other code is treated as 1.\n\n"
     )
     return "\n".join([_NOTE + head + "| code | meaning | what the operator does |", "|---|---|---|", *rows]) + "\n"
+
+
+def _in_words(code: ExitCode) -> str:
+    return code.name.replace("_", " ").capitalize() + "."
 
 
 def files() -> dict[Path, str]:

@@ -54,8 +54,10 @@ class TestFiles:
         """With `crds.enabled` and without `crds.keep` the chart's copy is the canonical file."""
         for path, text in files().items():
             if path.parts[0] == "helm":
-                plain = re.sub(r"^ *\{\{- if \.Values\.crds\.keep.*?^ *\{\{- end \}\}\n", "", text, flags=re.M | re.S)
-                plain = re.sub(r"^\{\{-.*\n", "", plain, flags=re.M)
+                plain = re.sub(
+                    r"^ *\{\{- if \.Values\.crds\.keep.*?^ *\{\{- end \}\}\n", "", text, flags=re.MULTILINE | re.DOTALL
+                )
+                plain = re.sub(r"^\{\{-.*\n", "", plain, flags=re.MULTILINE)
                 assert plain == (ROOT / "crds" / path.name).read_text()
 
     def test_header_survives_yaml(self) -> None:
@@ -78,8 +80,9 @@ class TestStructural:
 
     def test_forbidden_keywords(self) -> None:
         """What OpenAPI 3.0 or the API server does not know is not written."""
-        forbidden = {"$ref", "$defs", "definitions", "anyOf", "oneOf", "allOf", "const", "title", "prefixItems",
-                     "uniqueItems", "patternProperties", "additionalProperties", "discriminator", "nullable"}  # fmt: skip
+        unions = {"$ref", "$defs", "definitions", "anyOf", "oneOf", "allOf", "const", "discriminator", "nullable"}
+        others = {"title", "prefixItems", "uniqueItems", "patternProperties", "additionalProperties"}
+        forbidden = unions | others
         assert offenders(FIELDS, lambda node: forbidden & set(node)) == []
 
     def test_no_default_in_spec(self) -> None:
@@ -102,7 +105,9 @@ class TestStructural:
         """At most 256 items, and server-side apply knows how to merge them."""
         wrong = offenders(
             FIELDS,
-            lambda node: node["type"] == "array" and not (node.get("maxItems", 999) <= 256 and "x-kubernetes-list-type" in node),
+            lambda node: (
+                node["type"] == "array" and not (node.get("maxItems", 999) <= 256 and "x-kubernetes-list-type" in node)
+            ),
         )
         assert wrong == []
 

@@ -18,7 +18,9 @@ def spec_of(kind: str, block: dict[str, Any], **rest: Any) -> CPTTrialSpec:
     return CPTTrialSpec.model_validate({"type": kind, kind.lower(): block, **rest})
 
 
-def make_train(rate: str = "3e-4", mixture: Any = None, rest: dict[str, Any] | None = None, **changes: Any) -> CPTTrialSpec:
+def make_train(
+    rate: str = "3e-4", mixture: Any = None, rest: dict[str, Any] | None = None, **changes: Any
+) -> CPTTrialSpec:
     """One segment from a base on two datasets."""
     block = {
         "start": {"model": {"source": {"uri": "s3://cpt/sources/base", "digest": BASE}}},
@@ -122,14 +124,17 @@ class TestGolden:
 
     def test_listing(self) -> None:
         """Of two files."""
-        assert listing_digest([("a.jsonl", 3, "etag-a"), ("b.jsonl", 5, "etag-b")]) == "abab7b6a3efeebc71cb8bef5baeeebf6e9b8b8e89e5cdf4f043d1878bb35aac2"
+        assert (
+            listing_digest([("a.jsonl", 3, "etag-a"), ("b.jsonl", 5, "etag-b")])
+            == "abab7b6a3efeebc71cb8bef5baeeebf6e9b8b8e89e5cdf4f043d1878bb35aac2"
+        )
 
 
 class TestReferences:
     def test_unresolved_reference_has_no_digest(self) -> None:
         """A trial that reads `trialName` has no digest before that trial has one."""
         named = make_train(mixture=[{"dataset": {"trialName": "prepared"}, "weight": "1"}])
-        with pytest.raises(ValueError, match="unresolved reference.*prepared"):
+        with pytest.raises(ValueError, match=r"unresolved reference.*prepared"):
             trial_digest(named)
 
     def test_inputs_are_sorted_and_each_once(self) -> None:

@@ -53,7 +53,9 @@ class TestResult:
             pytest.param({"numbers": {"tokens": float("nan")}}, "finite", id="NaN"),
             pytest.param({"gpuSeconds": float("inf")}, "finite", id="infinity"),
             pytest.param({"note": "hello"}, "note: Extra inputs", id="an unknown field"),
-            pytest.param({"outputs": [OUTPUT | {"key": "../other/x"}]}, "leaves the trial's own prefix", id="traversal"),
+            pytest.param(
+                {"outputs": [OUTPUT | {"key": "../other/x"}]}, "leaves the trial's own prefix", id="traversal"
+            ),
             pytest.param({"outputs": [OUTPUT | {"key": "/etc/x"}]}, "leaves the trial's own prefix", id="absolute key"),
             pytest.param({"outputs": [OUTPUT | {"key": "a//b"}]}, "leaves the trial's own prefix", id="empty part"),
             pytest.param({"outputs": [OUTPUT | {"sha256": "../x"}]}, "SHA-256", id="digest that is none"),

@@ -35,7 +35,9 @@ class TestTokens:
         """Suffixes are decimal; without one the count is in tokens."""
         assert Tokens.parse(text) == want
 
-    @pytest.mark.parametrize(("text", "want"), [("1000M", "1B"), ("1.50B", "1.5B"), ("1234567", "1234567"), ("0.5T", "500B")])
+    @pytest.mark.parametrize(
+        ("text", "want"), [("1000M", "1B"), ("1.50B", "1.5B"), ("1234567", "1234567"), ("0.5T", "500B")]
+    )
     def test_prints(self, text: str, want: str) -> None:
         """Equal counts have one printed form."""
         assert str(Tokens.parse(text)) == want

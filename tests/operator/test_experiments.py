@@ -11,7 +11,7 @@ from cpt_api.experiment import CPTExperimentStatus
 from cpt_api.layout import result_key
 from cpt_api.result import Finding as InputFinding
 from cpt_api.result import Outcome
-from cpt_operator import summary
+from cpt_operator import rfc3339, summary
 from cpt_operator.children import child_name
 from cpt_operator.kinds import Key, Kind
 from cpt_operator.plan import Context, plan
@@ -55,13 +55,14 @@ def made(world: World, kind: Kind) -> Counter[str]:
 
 
 def fails(code: int, type_: str = "Train") -> Any:
-    """A kubelet on which trials of that type exit with `code`."""
+    """A kubelet on which trials of that type exit with `code` after five seconds."""
 
     def kubelet(world: World, job: JobRecord) -> None:
-        if job.labels["cpt.dev/type"] == type_ and world.store.pods_of(job.uid):
-            world.finish(job, code, message="it was to be")
-        else:
+        pods = world.store.pods_of(job.uid)
+        if job.labels["cpt.dev/type"] != type_ or not pods:
             works(world, job)
+        elif (world.now - rfc3339.parse(pods[0].created)).total_seconds() >= 5:
+            world.finish(job, code, message="it was to be")
 
     return kubelet
 

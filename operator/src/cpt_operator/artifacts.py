@@ -203,7 +203,7 @@ class Artifacts:
                 body.close()
         except ClientError as error:
             status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-            return str(status), _refusal(status, error.response.get("Error", {}), self._store.bucket)
+            return str(status), _refusal(status, dict(error.response.get("Error", {})), self._store.bucket)
         except NoCredentialsError:
             return "credentials", Refused(
                 "the operator has no credentials for the artifact store: set AWS_ACCESS_KEY_ID"

@@ -3,8 +3,8 @@
 A pod of 20 KB becomes a record of 2 KB: a phase, a node, what its containers wait for or ended with, its conditions.
 Experiments and trials keep spec and status as they stand, unparsed: a bad one is a condition, not a crash.
 
->>> pod = {"metadata": {"namespace": "a", "name": "p", "uid": "1", "resourceVersion": "7"}, "status": {"phase": "Running"}}
->>> record_of(Kind.POD, pod).phase
+>>> pod = {"metadata": {"namespace": "a", "name": "p", "uid": "1", "resourceVersion": "7"}}
+>>> record_of(Kind.POD, pod | {"status": {"phase": "Running"}}).phase
 'Running'
 """
 
@@ -182,7 +182,7 @@ def record_of(kind: Kind, body: Body) -> Record:
 
 
 def _meta(metadata: Body) -> dict[str, Any]:
-    owner = next((o for o in metadata.get("ownerReferences") or () if o.get("controller")), {})
+    owner: Body = next((o for o in metadata.get("ownerReferences") or () if o.get("controller")), {})
     annotations = metadata.get("annotations") or {}
     return {
         "namespace": metadata["namespace"],

@@ -9,6 +9,7 @@ Everything else has a default. Credentials are not here: they come as AWS_* vari
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -74,17 +75,17 @@ class Profile(Model):
 
     gpu_resource: Label = "nvidia.com/gpu"
     """The extended resource that `gpusPerNode` counts."""
-    extra_resources: dict[Label, str] = {}
+    extra_resources: Mapping[Label, str] = Field(default_factory=dict)
     """Further limits per pod, such as RDMA devices."""
-    environment: dict[str, str] = {}
+    environment: Mapping[str, str] = Field(default_factory=dict)
     """Such as NCCL_*."""
-    node_selector: dict[Label, str] = {}
+    node_selector: Mapping[Label, str] = Field(default_factory=dict)
     """Labels of the nodes."""
     tolerations: tuple[Toleration, ...] = ()
     """Of the nodes' taints."""
     image_pull_secrets: tuple[Name, ...] = ()
     """In the trials' namespace."""
-    pod_labels: dict[Label, str] = {}
+    pod_labels: Mapping[Label, str] = Field(default_factory=dict)
     """For policies and accounting."""
     runtime_class_name: Name | None = None
     """Such as nvidia."""
@@ -131,10 +132,13 @@ class Settings(Model):
     """Allow-lists."""
     caps: Caps = Caps()
     """Limits."""
-    profiles: dict[Name, Profile] = {}
+    profiles: Mapping[Name, Profile] = Field(default_factory=dict)
     """By name, for `resources.profile`."""
     defaults: Resources = Resources(
-        nodes=1, gpus_per_node=0, service_account_name="cpt-trial", credentials_secret_name="cpt-store"
+        nodes=1,
+        gpus_per_node=0,
+        service_account_name="cpt-trial",
+        credentials_secret_name="cpt-store",  # noqa: S106 - the name of a Secret
     )
     """Of a trial's resources."""
     parallel_trials: Annotated[int, Field(ge=1)] = 4

@@ -63,7 +63,7 @@ def render(
     profile = settings.profiles[resources.profile] if resources.profile else Profile()
     labels = _labels(trial, document)
     template = {
-        "metadata": {"labels": profile.pod_labels | labels},
+        "metadata": {"labels": {**profile.pod_labels, **labels}},
         "spec": _pod(document, resources, profile, settings, avoided_nodes),
     }
     replica = {"replicas": 1, "restartPolicy": "Never", "template": template}
@@ -201,7 +201,8 @@ def _container(document: TrialDocument, resources: Resources, profile: Profile, 
 
 def _environment(document: TrialDocument, profile: Profile, settings: Settings) -> list[dict[str, Any]]:
     store = settings.artifact_store
-    values = profile.environment | {
+    values = {
+        **profile.environment,
         "CPT_TRIAL": _document_text(document),
         "CPT_STORE": store.uri,
         "CPT_STORE_PATH_STYLE": "true" if store.path_style else "false",
