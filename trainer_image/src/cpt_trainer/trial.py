@@ -99,22 +99,22 @@ class Trial:
         except DocumentError as error:
             raise DataError(f"{self._result_key} is not this trial's result: {error}; delete it") from error
 
-    def result_of(self, digest: Digest, type_: TrialType) -> Result:
-        """What another trial of this namespace committed."""
-        key = result_key(self.namespace, digest)
+    def result_of(self, digest: Digest, *types: TrialType) -> Result:
+        """What another trial of this namespace, of one of these types, committed."""
+        key, wanted = result_key(self.namespace, digest), " or ".join(types)
         try:
             data = self.store.get(key)
         except MissingError as error:
             raise MissingError(
-                f"the {type_} trial {digest.short}… has no result: expected {key}; run it first"
+                f"the {wanted} trial {digest.short}… has no result: expected {key}; run it first"
             ) from error
         try:
             result = _parsed(data)
         except ValueError as error:
             raise DataError(f"{key} is not believed: {error}; delete it and run that trial again") from error
-        if (result.digest, result.type) != (digest, type_):
+        if result.digest != digest or result.type not in types:
             raise DataError(
-                f"{key} names the {result.type} trial {result.digest.short}…, a {type_} trial {digest.short}… was "
+                f"{key} names the {result.type} trial {result.digest.short}…, a {wanted} trial {digest.short}… was "
                 "expected: something else wrote there; delete it and run that trial again"
             )
         return result
