@@ -45,14 +45,16 @@ check: setup ## format, lint, types, import rules, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m cpt_api.crdgen --check
 	$(BIN)/python -m cpt_api.docs --check
+	$(BIN)/python -m cpt_operator.docs --check
 
 format: setup ## format and sort
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-crds: setup ## generate the CRDs, and the pages of reasons and exit codes, from the models
+crds: setup ## generate the CRDs, and the pages of reasons, exit codes and metrics, from the code
 	$(BIN)/python -m cpt_api.crdgen
 	$(BIN)/python -m cpt_api.docs
+	$(BIN)/python -m cpt_operator.docs
 
 constraints: setup ## pin every package anew, with hashes
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --no-header --no-emit-index-url \
