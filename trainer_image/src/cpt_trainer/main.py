@@ -1,0 +1,254 @@
+"""`cpt-trainer VERB`: from the environment or the command line to one verb, and from its end to an exit code.
+
+    in a pod    CPT_TRIAL='{"digest": …}' CPT_STORE=s3://cpt cpt-trainer train
+    by hand     cpt-trainer prepare --trial trial.yaml --store ./store
+
+What happens around a verb, whichever it is:
+
+    parse the trial -> fork -> child:  finished already? -> the verb -> result.json
+                            -> parent: pass on output and SIGTERM; put the end of the output beside the trial's data
+
+Exit codes are those of `cpt_api.exits`. The last words, one JSON line with reason and message, go to stderr and to the
+pod's termination message.
+
+Price: the environment is read here and nowhere else, verbs are imported when they are wanted, and an already finished
+trial costs one GET.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import structlog
+from pydantic import ValidationError
+
+from cpt_api import PROTOCOL
+from cpt_api.digest import trial_digest
+from cpt_api.exits import ExitCode
+from cpt_api.result import Outcome
+from cpt_api.trial import CPTTrialSpec, TrialDocument, TrialType
+from cpt_trainer.errors import ConfigError, Diverged, TrainerExit
+from cpt_trainer.output import watch
+from cpt_trainer.store import Address, open_address
+from cpt_trainer.trial import Trial
+
+log = structlog.get_logger()
+
+VERBS = tuple(type_.value.lower() for type_ in TrialType)
+_TERMINATION_LOG = Path("/dev/termination-log")
+_MESSAGE_CHARACTERS = 1000
+"""Kubernetes keeps 4096 bytes of the last words."""
+_LOG_SECONDS = 20.0
+"""For the end of the output: it must not cost the grace that a pod has."""
+
+Environment = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which process of an attempt this is."""
+
+    rank: int
+    """Of the process; of the node, where this process launches others."""
+    launches: bool
+    """Whether it starts the processes that train, and trains nothing itself."""
+    worker: bool
+    """Whether it was started by one that launches."""
+
+    @classmethod
+    def of(cls, verb: str, environment: Environment) -> Place:
+        """As training-operator and torchrun say it."""
+        worker = "LOCAL_RANK" in environment
+        many = int(environment.get("WORLD_SIZE", "1")) > 1 or int(environment.get("PET_NPROC_PER_NODE", "1")) > 1
+        launches = verb == TrialType.TRAIN.value.lower() and many and not worker
+        return cls(int(environment.get("RANK", "0")), launches, worker)
+
+    def log_name(self, attempt: int) -> str:
+        """The key of its output, below the trial's data prefix."""
+        return f"logs/attempt-{attempt}-{'node' if self.launches else 'rank'}-{self.rank}.log"
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry of `cpt-trainer`."""
+    configure_logs()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        verb, trial = _parse(words, os.environ)
+    except TrainerExit as error:
+        sys.exit(_last_words(error))
+    place = Place.of(verb, os.environ)
+    structlog.contextvars.bind_contextvars(trial=trial.document.name, attempt=trial.document.attempt, rank=place.rank)
+    code, tail = watch(lambda: _attempt(verb, trial, place, words))
+    _keep_tail(trial, place, tail)
+    sys.exit(code)
+
+
+def configure_logs() -> None:
+    """One JSON line per event on stderr."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+# --- what is asked for ----------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are ends like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see cpt-trainer --help")
+
+
+def _parse(words: Sequence[str], environment: Environment) -> tuple[str, Trial]:
+    parser = _Parser(prog="cpt-trainer", description="Carries out one trial: what its spec says, to its result.json.")
+    parser.add_argument("verb", choices=VERBS, metavar="VERB", help=", ".join(VERBS))
+    parser.add_argument("--trial", type=Path, metavar="FILE", help="a trial as YAML or JSON (in a pod: CPT_TRIAL)")
+    parser.add_argument("--store", metavar="URI", help="s3://bucket[/prefix] or a folder (in a pod: CPT_STORE)")
+    options = parser.parse_args(words)
+    document = _document(options.trial, environment)
+    if options.verb != document.spec.type.value.lower():
+        raise ConfigError(
+            f"trial {document.name} is of type {document.spec.type}: run cpt-trainer {document.spec.type.value.lower()}"
+        )
+    uri = options.store or environment.get("CPT_STORE")
+    if not uri:
+        raise ConfigError("no store: name one with --store or in CPT_STORE")
+    path_style = environment.get("CPT_STORE_PATH_STYLE", "true") != "false"
+    port = environment.get("CPT_METRICS_PORT")
+    trial = Trial(
+        document,
+        open_address(Address(uri, environment.get("AWS_ENDPOINT_URL_S3"), path_style)),
+        environment.get("CPT_POD_UID", ""),
+        int(port) if port else None,
+    )
+    return options.verb, trial
+
+
+def _document(file: Path | None, environment: Environment) -> TrialDocument:
+    """The trial from a file or the environment."""
+    if file is not None:
+        name = str(file)
+        try:
+            text = file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"trial {name}: {error}") from error
+    else:
+        name = "CPT_TRIAL"
+        text = environment.get(name, "")
+        if not text:
+            raise ConfigError("no trial: name a file with --trial, or put the document into CPT_TRIAL")
+    try:
+        content = _content(text)
+        return TrialDocument.model_validate(_of_manifest(content) if "metadata" in content else content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ConfigError(f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (TypeError, KeyError, ValueError) as error:
+        raise ConfigError(f"{name} is not a trial: {error}; expected a CPTTrial or a TrialDocument") from error
+
+
+def _content(text: str) -> Any:
+    """JSON, or YAML, which takes a hundred times as long to read."""
+    if text.startswith("{"):
+        return json.loads(text)
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def _of_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The first attempt of a resolved CPTTrial, as `kubectl get cptt NAME -o yaml` prints it."""
+    spec = CPTTrialSpec.model_validate(manifest["spec"])
+    metadata = manifest["metadata"]
+    return {
+        "namespace": metadata.get("namespace", "default"),
+        "name": metadata["name"],
+        "digest": trial_digest(spec),
+        "attempt": 1,
+        "protocol": spec.protocol or PROTOCOL,
+        "spec": spec,
+    }
+
+
+# --- the attempt ----------------------------------------------------------------------------------------------------
+
+
+def _attempt(verb: str, trial: Trial, place: Place, words: Sequence[str]) -> int:
+    """In the child: the verb, and what its end means."""
+    try:
+        if place.worker or not _is_finished(trial):
+            _run(verb, trial, place, words)
+    except TrainerExit as error:
+        log.error("ended_early", reason=error.reason, exc_info=error.code is ExitCode.UNCLASSIFIED)
+        return _last_words(error)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:
+        log.exception("failed")
+        return _last_words(TrainerExit(f"{type(error).__name__}: {error}"))
+    return ExitCode.COMMITTED
+
+
+def _is_finished(trial: Trial) -> bool:
+    """Whether an attempt before this one has committed the result."""
+    result = trial.result()
+    if result is None:
+        return False
+    log.info("finished_already", by_attempt=result.attempt, outcome=result.outcome)
+    if result.outcome is Outcome.DIVERGED:
+        raise Diverged("it diverged in an attempt before this one, as its result says")
+    return True
+
+
+def _run(verb: str, trial: Trial, place: Place, words: Sequence[str]) -> None:
+    if place.launches:
+        from cpt_trainer.launch import launch
+
+        launch([sys.executable, "-m", "cpt_trainer", *words])
+        return
+    module = importlib.import_module(f"cpt_trainer.{verb}")
+    module.run(trial)
+
+
+def _last_words(error: TrainerExit) -> int:
+    """Say why, to people and to the operator; the first process of a pod to fail knows best."""
+    words: dict[str, Any] = {"reason": error.reason, "message": str(error)[:_MESSAGE_CHARACTERS]}
+    if error.committed_step is not None:
+        words["committedStep"] = error.committed_step
+    line = json.dumps(words, ensure_ascii=False)
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # by hand there is no such file, and stderr has said it
+        if _TERMINATION_LOG.stat().st_size == 0:
+            _TERMINATION_LOG.write_text(line)
+    return error.code
+
+
+def _keep_tail(trial: Trial, place: Place, tail: bytes) -> None:
+    """Put the end of the output where it outlives the pod; whether that works changes nothing."""
+    key = trial.data + place.log_name(trial.document.attempt)
+    try:
+        open_address(trial.store.address, _LOG_SECONDS).put(key, tail)
+    except TrainerExit as error:
+        log.warning("output_not_kept", key=key, error=str(error))
