@@ -318,7 +318,9 @@ class DatasetArms(Model):
     dataset: TrialRef
     """The Prepare trial that names the data."""
     arms: Annotated[tuple[Arm, ...], Field(min_length=1, max_length=64)]
-    """One arm for each rate that is still in the race."""
+    """One arm for each rate that is still in the race and has a result."""
+    missing: Annotated[tuple[LearningRate, ...], Field(max_length=64)] = ()
+    """Rates whose trial failed for good, at this rung or before: the answer names them and is undecided."""
 
 
 class ControlArms(Model):

@@ -125,7 +125,7 @@ class TestSweep:
         )
 
     def test_a_failed_arm_is_named_and_the_rest_decided(self) -> None:
-        """One arm that failed for good does not stop the others."""
+        """One arm that failed for good does not stop the others, and every later decision is told."""
 
         def answer(spec: CPTTrialSpec) -> Outcome:
             hot = (
@@ -135,9 +135,13 @@ class TestSweep:
             )
             return Failed("ConfigError", "does not fit") if hot else good(spec)
 
-        done = World(make_experiment(), answer=answer).run()
+        sweep = {"learningRates": ["1e-4", "3e-4", "1e-3"], "rungs": ["5120", "10240"]}
+        done = World(make_experiment(recipe={"learningRateSweep": sweep}), answer=answer).run()
         assert done.complete
         assert "python at 1e-3" in (done.stages[-1].reason or "")
+        asked = [entry for trial in done.trials if trial.spec.decide for entry in trial.spec.decide.datasets]
+        assert len(asked) == 4
+        assert {[str(rate) for rate in entry.missing] == ["1e-3"] for entry in asked} == {True}
 
     def test_a_reused_arm_without_a_table_is_scored(self) -> None:
         """An equal segment of another experiment may lack our texts: an Evaluate trial of its end fills in."""

@@ -8,7 +8,7 @@ order seed: they are the only source of the run noise, and every experiment on t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from cpt_api.result import RateChoice
@@ -49,6 +49,8 @@ class Sweep:
     """Arms, or decisions, that failed for good, in words."""
     blocked: bool
     """A decision failed: the race cannot go on."""
+    missing: Mapping[str, frozenset[LearningRate]] = field(default_factory=dict)
+    """Rates by dataset whose arm failed for good at this rung or before: the answer cannot be sure without them."""
 
 
 def plan_sweep(segments: Segments) -> Sweep:
@@ -126,12 +128,16 @@ def _rung(
         return Sweep({}, before.decision, before.arms, rung, False, tuple(failures), blocked=True)
     if any(digest not in segments.outcomes for digest in scored.values()):
         return undecided
-    decision = _decide(segments, present, controls, scored, rung)
+    missing = {
+        name: before.missing.get(name, frozenset()) | (arms[name].keys() - rates.keys())
+        for name, rates in present.items()
+    }
+    decision = _decide(segments, present, missing, controls, scored, rung)
     match segments.outcomes.get(decision):
         case Succeeded(result) if result.decision is not None:
             names = {segments.inputs.prepared[name]: name for name in grid}
             choices = {names[choice.dataset]: choice for choice in result.decision.rates if choice.dataset in names}
-            return Sweep({**before.choices, **choices}, decision, arms, rung, False, tuple(failures), blocked=False)
+            return Sweep({**before.choices, **choices}, decision, arms, rung, False, tuple(failures), False, missing)
         case Failed(reason, message):
             failures.append(f"decision: {reason}: {message}")
             return Sweep({}, before.decision, before.arms, rung, False, tuple(failures), blocked=True)
@@ -159,6 +165,7 @@ def _scored(segments: Segments, arm: Digest) -> Digest | None:
 def _decide(
     segments: Segments,
     arms: Mapping[str, Mapping[LearningRate, Digest]],
+    missing: Mapping[str, frozenset[LearningRate]],
     controls: Mapping[LearningRate, list[Digest]],
     scored: Mapping[Digest, Digest],
     rung: int,
@@ -172,6 +179,7 @@ def _decide(
         DatasetArms(
             dataset=TrialRef(digest=inputs.prepared[name]),
             arms=tuple(Arm(learning_rate=r, trial=TrialRef(digest=scored[d])) for r, d in sorted(rates.items())),
+            missing=tuple(sorted(missing[name])),
         )
         for name, rates in arms.items()
     ]
