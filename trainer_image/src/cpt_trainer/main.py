@@ -135,7 +135,7 @@ def _parse(words: Sequence[str], environment: Environment) -> tuple[str, Trial]:
     port = environment.get("CPT_METRICS_PORT")
     trial = Trial(
         document,
-        open_address(Address(uri, environment.get("AWS_ENDPOINT_URL_S3"), path_style)),
+        open_address(Address(uri, environment.get("AWS_ENDPOINT_URL_S3"), path_style, environment.get("CPT_SOURCES"))),
         environment.get("CPT_POD_UID", ""),
         int(port) if port else None,
     )

@@ -5,7 +5,8 @@
     files.digest                                                    what a Source names: another listing, other data
     files.store.get_range("a.jsonl", 0, 1000)
 
-The store itself may be a folder; addresses are always S3, read with the same credentials at the same endpoint.
+The store itself may be a folder; addresses are always S3, read with the same credentials at the same endpoint, or
+where there is no S3 (a laptop) from a folder that stands for it: `Address.sources`.
 
 Preflight leaves the listing that it saw beside the other bulk, under its digest: when the files have changed by the
 time they are read, the message can name the first key that did.
@@ -68,18 +69,27 @@ class Folder:
 def list_files(store: Store, uri: str) -> Files:
     """The files at an address of the user. Raises MissingError when nothing is there."""
     address = uri.rstrip("/")
-    below = open_address(replace(store.address, uri=address))
+    below = _opened(store, address)
     entries = tuple(entry for entry in below.list("") if not entry.key.endswith("/"))
     if entries:
         return Files(uri, below, entries)
     parent, _, name = address.rpartition("/")
     if uri.endswith("/") or parent == "s3:/":
         raise MissingError(f"{uri}: no objects there; check the address")
-    beside = open_address(replace(store.address, uri=parent))
+    beside = _opened(store, parent)
     try:
         return Files(uri, beside, (beside.stat(name),))
     except MissingError as error:
         raise MissingError(f"{uri}: no such object, and no objects below {uri}/; check the address") from error
+
+
+def _opened(store: Store, address: str) -> Store:
+    """The store at an address of the user."""
+    folder = store.address.sources
+    if folder is None:
+        return open_address(replace(store.address, uri=address))
+    key = address.removeprefix("s3://").partition("/")[2]
+    return open_address(replace(store.address, uri=f"{folder}/{key}"))
 
 
 def open_source(trial: Trial, source: Source) -> Files:

@@ -74,6 +74,8 @@ class Address:
     """Of S3; AWS_ENDPOINT_URL_S3, or AWS itself, when absent."""
     path_style: bool = True
     """`endpoint/bucket/key`, which every S3 understands, or `bucket.endpoint/key`."""
+    sources: str | None = None
+    """A folder that stands for S3 where users' own files are read: s3://bucket/key is FOLDER/key there."""
 
 
 class Store(Protocol):
@@ -128,7 +130,7 @@ def open_store(uri: str, endpoint: str | None = None, *, path_style: bool = True
 def open_address(address: Address, deadline_seconds: float = DEADLINE_SECONDS) -> Store:
     """The store at that address."""
     if "://" not in address.uri:
-        return FolderStore(Path(address.uri))
+        return FolderStore(Path(address.uri), address.sources)
     return S3Store(address, deadline_seconds)
 
 
@@ -333,13 +335,14 @@ _UNFINISHED = ".unfinished-"
 class FolderStore:
     """A folder on a local or shared file system."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, sources: str | None = None) -> None:
         self._root = root.absolute()
+        self._sources = sources
 
     @property
     def address(self) -> Address:
         """Where it is."""
-        return Address(str(self._root))
+        return Address(str(self._root), sources=self._sources)
 
     def get(self, key: str) -> bytes:
         """The whole object."""
