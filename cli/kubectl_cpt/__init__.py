@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The kubectl plugin: plan experiments, run them on one machine, look after them on a cluster."""

@@ -1,0 +1,162 @@
+"""What an experiment will do, before anything is read or run: the operator's own planner on imagined answers.
+
+The planner unfolds as answers arrive, so every trial is answered at once: Preflight finds everything, every segment
+ends well, and decisions drop either no rate (the most that can be trained) or half of them at every rung (the least).
+
+    4 rates, 2 rungs, 2 datasets, 2 replicates      most: 56 trials      least: 48 trials
+
+The shape and the counts are real; digests are not, since they hang on what Preflight will see: nobody may show them.
+Price: 40 ms for 60 trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cpt_api import PROTOCOL
+from cpt_api.digest import input_digests
+from cpt_api.experiment import CPTExperimentSpec
+from cpt_api.model import sha256
+from cpt_api.result import CheckpointRef, Decision, HeldOutScore, RateArm, RateChoice, ResolvedInput, Result
+from cpt_api.trial import CPTTrialSpec, DecideWork, PreflightWork, TrainWork, TrialType
+from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_operator.plan import Context, Look, Outcome, Plan, PlannedTrial, Succeeded, plan
+from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
+from kubectl_cpt.errors import ManifestError
+from kubectl_cpt.manifest import Document
+
+Survivors = Callable[[Sequence[LearningRate]], Sequence[LearningRate]]
+_UID = "foreseen"
+_TURNS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The bounds between which the experiment will end up, whatever its answers are."""
+
+    recipe: Recipe
+    most: Plan
+    """No rate is dropped."""
+    least: Plan
+    """Half of the rates are dropped at every rung: more never are."""
+    widened: Plan
+    """As `most`, and every dataset's fitted optimum leaves its grid once, which adds a rate."""
+
+    @property
+    def control(self) -> Digest | None:
+        """The Prepare trial of the replay data, which control arms train on alone."""
+        replay = self.recipe.replay
+        if replay is None:
+            return None
+        return next(t.digest for t in self.most.trials if t.spec.type is TrialType.PREPARE and t.title == replay.name)
+
+
+def foresee(document: Document[CPTExperimentSpec]) -> Forecast:
+    """Both bounds. Raises ManifestError when the recipe contradicts itself."""
+    try:
+        recipe = resolve(document.spec)
+    except InvalidRecipeError as error:
+        raise ManifestError([f"CPTExperiment {document.name}: {error}"]) from error
+    return Forecast(
+        recipe=recipe,
+        most=_unfold(document.spec, lambda rates: rates),
+        least=_unfold(document.spec, lambda rates: rates[: (len(rates) + 1) // 2]),
+        widened=_unfold(document.spec, lambda rates: rates, widen=True),
+    )
+
+
+def tokens(trials: Sequence[PlannedTrial]) -> int:
+    """That they train."""
+    return sum(trial.tokens for trial in trials)
+
+
+def _unfold(spec: CPTExperimentSpec, survivors: Survivors, *, widen: bool = False) -> Plan:
+    """Answer every trial until nothing new is planned."""
+    context = Context(experiment_uid=_UID, protocol=PROTOCOL, base=sha256(b"base") if spec.model.trial_name else None)
+    outcomes: dict[Digest, Outcome] = {}
+    for _ in range(_TURNS_MAX):
+        made = plan(spec, context, outcomes)
+        fresh = [trial for trial in made.trials if trial.digest not in outcomes]
+        if not fresh:
+            return made
+        for trial in fresh:
+            outcome = Succeeded(_imagined(trial, survivors, widen=widen))
+            outcomes[trial.digest] = outcome
+            if trial.spec.type is TrialType.PREFLIGHT:
+                context = replace(context, looks=(*context.looks, Look(trial.spec, outcome)))
+    raise AssertionError(f"the plan does not end within {_TURNS_MAX} turns")
+
+
+def _imagined(trial: PlannedTrial, survivors: Survivors, *, widen: bool) -> Result:
+    spec = trial.spec
+    return Result(
+        protocol=PROTOCOL,
+        digest=trial.digest,
+        type=spec.type,
+        inputs=tuple(input_digests(spec)),
+        attempt=1,
+        **_products(spec, survivors, widen=widen),
+    )
+
+
+def _products(spec: CPTTrialSpec, survivors: Survivors, *, widen: bool) -> dict[str, Any]:
+    match spec.work:
+        case PreflightWork(inputs=inputs):
+            seen = [
+                ResolvedInput(name=i.name, kind=i.kind, uri=i.uri, digest=sha256(i.uri.encode()), files=1, bytes=1)
+                for i in inputs
+            ]
+            return {"resolved": tuple(seen)}
+        case TrainWork() as work:
+            texts = spec.run.observe.held_out if spec.run.observe else ()
+            step = work.stop_tokens // (work.sequence_length * work.global_batch_size)
+            return {
+                "checkpoint": CheckpointRef(manifest="imagined", step=step, tokens=work.stop_tokens),
+                "held_out": tuple(_score(text.digest) for text in texts if text.digest),
+            }
+        case DecideWork() as work:
+            return {"decision": _decision(work, survivors, widen=widen)}
+        case _:
+            return {}
+
+
+def _score(text: Digest) -> HeldOutScore:
+    return HeldOutScore(text=text, bits_per_byte=1.0, standard_error=0.0, documents=1, bytes=1, table="imagined")
+
+
+def _decision(work: DecideWork, survivors: Survivors, *, widen: bool) -> Decision:
+    choices = []
+    for entry in work.datasets:
+        rates = [arm.learning_rate for arm in entry.arms]
+        assert entry.dataset.digest is not None
+        choices.append(
+            RateChoice(
+                dataset=entry.dataset.digest,
+                arms=tuple(
+                    RateArm(learning_rate=arm.learning_rate, trial=arm.trial.digest, outcome="Completed")
+                    for arm in entry.arms
+                    if arm.trial.digest
+                ),
+                survivors=tuple(rates if work.last else survivors(rates)),
+                chosen=rates[0],
+                verdict="Chosen",
+                fitted_vertex=LearningRate.parse("999") if widen else None,  # above every grid
+                reason="imagined",
+            )
+        )
+    return Decision(question=work.question, method="imagined", rates=tuple(choices), sentence="imagined")
+
+
+def rung_of(forecast: Forecast, trial: PlannedTrial) -> Tokens | None:
+    """The rung that an arm's segment was first needed for, and a decision is about; None for all other trials."""
+    rungs = forecast.recipe.rungs
+    if trial.spec.decide:
+        return trial.spec.decide.rung_tokens
+    work = trial.spec.train
+    if work is None:
+        return None
+    if work.schedule.cooldown:
+        return work.stop_tokens
+    return next((rung for rung in rungs if forecast.recipe.branch_point(rung) == work.stop_tokens), None)

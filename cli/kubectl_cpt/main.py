@@ -1,0 +1,115 @@
+"""`kubectl cpt`: what an experiment would do, doing it on this machine, and looking after it on a cluster.
+
+Every command is a function of its own module, imported when it is called: `plan` must answer within a second. Data
+goes to standard output, everything else to standard error, and errors end with a code of `kubectl_cpt.errors.Exit`.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from cpt_api.values import Tokens
+from kubectl_cpt.errors import CliError
+
+
+class _Group(TyperGroup):
+    """Turns our errors into a message and an exit code."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer's own Context
+        try:
+            return super().invoke(ctx)
+        except CliError as error:
+            for line in str(error).splitlines():
+                typer.secho(f"error: {line}", err=True, fg=typer.colors.RED)
+            raise typer.Exit(error.code) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="kubectl-cpt",
+    help="Continued-pretraining experiments: plan them, run them here or watch them on a cluster.",
+    epilog="Exit codes: 0 it succeeded, 1 it failed, 2 wrong options, 3 the manifest is wrong, 4 too expensive, "
+    "5 another run holds the store, 6 timed out, 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Makes every verb a command of its own, even while there is only one."""
+
+
+class PlanOutput(StrEnum):
+    """Formats of `plan`."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    MARKDOWN = "markdown"
+
+
+def _count(text: str) -> Tokens:
+    try:
+        return Tokens.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter("expected a number with M, B or T, such as 7B") from error
+
+
+def _positive(value: float | None) -> float | None:
+    if value is not None and value <= 0:
+        raise typer.BadParameter("expected a positive number")
+    return value
+
+
+Files = Annotated[
+    list[str] | None,
+    typer.Option("--filename", "-f", help="Manifests: files, folders of .yaml files, or - for standard input."),
+]
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="Instead of the manifests' or the context's own.")
+]
+
+
+@app.command("plan")
+def plan_command(
+    filename: Files = None,
+    kustomize: Annotated[str | None, typer.Option("--kustomize", "-k", help="A folder for kubectl kustomize.")] = None,
+    namespace: Namespace = None,
+    output: Annotated[PlanOutput, typer.Option("--output", "-o", help="wide lists every trial.")] = PlanOutput.TABLE,
+    parameters: Annotated[
+        Tokens | None, typer.Option(parser=_count, metavar="COUNT", help="Of the model, such as 7B: gives FLOPs.")
+    ] = None,
+    tokens_per_second_per_gpu: Annotated[
+        float | None, typer.Option(callback=_positive, help="Of training: gives GPU-hours.")
+    ] = None,
+    price_per_gpu_hour: Annotated[
+        float | None, typer.Option(callback=_positive, help="In your currency: gives the price.")
+    ] = None,
+    fail_over_cost: Annotated[
+        float | None, typer.Option(callback=_positive, help="Exit 4 when the price may be higher.")
+    ] = None,
+) -> None:
+    """What would run and what it costs, offline, by the operator's own planner."""
+    from kubectl_cpt.bill import Prices
+    from kubectl_cpt.plan import show
+
+    prices = Prices(parameters, tokens_per_second_per_gpu, price_per_gpu_hour)
+    show(filename or [], kustomize, namespace, output, prices, fail_over_cost)
+
+
+def main() -> None:
+    """Entry point of `kubectl-cpt`; kubectl finds it on the PATH as `kubectl cpt`."""
+    app(prog_name="kubectl cpt" if Path(sys.argv[0]).name.startswith("kubectl-") else None)
+
+
+if __name__ == "__main__":
+    main()

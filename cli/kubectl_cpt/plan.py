@@ -1,0 +1,52 @@
+"""`kubectl cpt plan`: offline, by the operator's own planner. Reads manifests, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from kubectl_cpt import render
+from kubectl_cpt.bill import Prices
+from kubectl_cpt.errors import CliError, TooExpensive
+from kubectl_cpt.manifest import load
+from kubectl_cpt.numbers import money
+from kubectl_cpt.preview import Preview, by_hand, preview
+
+
+def show(
+    files: Sequence[str],
+    kustomization: str | None,
+    namespace: str | None,
+    output: str,
+    prices: Prices,
+    cost_limit: float | None,
+) -> None:
+    """Print all experiments of the files; TooExpensive when one may cost more than `cost_limit`."""
+    if not files and not kustomization:
+        raise CliError("nothing to plan: name manifests with --filename, or a folder with --kustomize")
+    if cost_limit is not None and None in (prices.tokens_per_second_per_gpu, prices.per_gpu_hour):
+        raise CliError("--fail-over-cost needs --tokens-per-second-per-gpu and --price-per-gpu-hour")
+    manifests = load(files, kustomization, namespace)
+    previews = [preview(document, manifests, prices) for document in manifests.experiments]
+    hand = by_hand(manifests.trials)
+    match output:
+        case "json":
+            text = render.as_json(render.document_of(previews, hand))
+        case "yaml":
+            text = render.as_yaml(render.document_of(previews, hand))
+        case "markdown":
+            text = render.as_markdown(previews, hand)
+        case _:
+            text = render.as_table(previews, hand, wide=output == "wide")
+    sys.stdout.write(text)
+    if cost_limit is not None:
+        _check(previews, cost_limit)
+
+
+def _check(previews: Sequence[Preview], limit: float) -> None:
+    for each in previews:
+        if each.most.cost is not None and each.most.cost > limit:
+            raise TooExpensive(
+                f"{each.name} may cost {money(each.most.cost)}, --fail-over-cost allows {money(limit)}: take fewer "
+                "rates, rungs or datasets"
+            )

@@ -1,0 +1,230 @@
+"""A forecast as rows, totals and warnings: what every output format of `kubectl cpt plan` shows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from cpt_api.experiment import CPTExperimentSpec
+from cpt_api.trial import CPTTrialSpec, PreflightWork, TrialType
+from cpt_operator.plan import PlannedTrial
+from cpt_operator.plan.recipe import Recipe
+from kubectl_cpt.bill import CONVENTION, Bill, Prices
+from kubectl_cpt.foresee import Forecast, foresee, rung_of, tokens
+from kubectl_cpt.manifest import Document, Manifests
+from kubectl_cpt.numbers import amount
+
+UNRESOLVED = "unresolved"
+"""Stands for every digest: they hang on what Preflight will see."""
+_EPOCHS_WARNED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Trials that belong together."""
+
+    stage: str
+    what: str
+    trials: tuple[int, int]
+    """At least and at most."""
+    tokens: tuple[int, int]
+    """At least and at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One trial of the most that may run."""
+
+    stage: str
+    type: TrialType
+    title: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One experiment with its bill."""
+
+    name: str
+    namespace: str
+    summary: str
+    rows: tuple[Row, ...]
+    trials: tuple[Line, ...]
+    """All that may run."""
+    least: Bill
+    most: Bill
+    naive: Bill
+    """The study's protocol: each point of each sweep its own run; no control, no replicates."""
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Trials, at least and at most."""
+        return sum(row.trials[0] for row in self.rows), sum(row.trials[1] for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For programs: numbers are numbers, unknown prices are null."""
+        return {
+            "name": self.name,
+            "namespace": self.namespace,
+            "stages": [
+                {"stage": row.stage, "what": row.what, "trials": _bounds(row.trials), "tokens": _bounds(row.tokens)}
+                for row in self.rows
+            ],
+            "trials": [
+                {"stage": t.stage, "type": t.type.value, "title": t.title, "tokens": t.tokens, "digest": UNRESOLVED}
+                for t in self.trials
+            ],
+            "total": {"trials": _bounds(self.counts)}
+            | {key: _bounds((getattr(self.least, name), getattr(self.most, name))) for key, name in _BILL}
+            | {"flopsConvention": CONVENTION},
+            "naive": {key: getattr(self.naive, name) for key, name in _BILL},
+            "warnings": list(self.warnings),
+            "notes": list(self.notes),
+        }
+
+
+_BILL = (("tokens", "tokens"), ("flops", "flops"), ("gpuHours", "gpu_hours"), ("cost", "cost"))
+
+
+def _bounds(values: tuple[Any, Any]) -> dict[str, Any]:
+    return {"least": values[0], "most": values[1]}
+
+
+def preview(document: Document[CPTExperimentSpec], manifests: Manifests, prices: Prices) -> Preview:
+    """Forecast one experiment. Raises ManifestError when it contradicts itself."""
+    forecast = foresee(document)
+    recipe = forecast.recipe
+    least, most = tokens(forecast.least.trials), tokens(forecast.most.trials)
+    return Preview(
+        name=document.name,
+        namespace=document.namespace,
+        summary=_summary(recipe),
+        rows=tuple(_rows(forecast)),
+        trials=tuple(Line(t.stage, t.spec.type, t.title, t.tokens) for t in forecast.most.trials),
+        least=Bill.of(least, prices),
+        most=Bill.of(most, prices),
+        naive=Bill.of(forecast.most.tokens_naive, prices),
+        warnings=tuple(_warnings(document.spec, recipe, most)),
+        notes=tuple(_notes(document, manifests, forecast)),
+    )
+
+
+def by_hand(trials: Sequence[Document[CPTTrialSpec]]) -> list[Row]:
+    """Hand-written trials of the same files."""
+    return [
+        Row("by hand", f"{trial.spec.type} {trial.name}", (1, 1), (own_tokens(trial.spec), own_tokens(trial.spec)))
+        for trial in trials
+    ]
+
+
+def own_tokens(spec: CPTTrialSpec) -> int:
+    """That a hand-written trial trains."""
+    return int(spec.train.stop_tokens - spec.train.start_tokens) if spec.train else 0
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def _summary(recipe: Recipe) -> str:
+    datasets, rates = len(recipe.spec.datasets), len(recipe.rates)
+    rungs = ", ".join(map(str, recipe.rungs))
+    return (
+        f"learning-rate sweep of {datasets} {_plural('dataset', datasets)} at {rates} {_plural('rate', rates)} "
+        f"({', '.join(map(str, recipe.rates))}), compared at {rungs} tokens"
+    )
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
+
+
+def _rows(forecast: Forecast) -> Iterator[Row]:
+    most, least = (_grouped(forecast, plan.trials) for plan in (forecast.most, forecast.least))
+    for key, trials in most.items():
+        few = least.get(key, [])
+        yield Row(*key, (len(few), len(trials)), (tokens(few), tokens(trials)))
+
+
+def _grouped(forecast: Forecast, trials: Sequence[PlannedTrial]) -> dict[tuple[str, str], list[PlannedTrial]]:
+    groups: dict[tuple[str, str], list[PlannedTrial]] = {}
+    for trial in trials:
+        groups.setdefault((trial.stage, _what(forecast, trial)), []).append(trial)
+    return groups
+
+
+def _what(forecast: Forecast, trial: PlannedTrial) -> str:
+    """The same for trials that belong together, and the same whatever survives."""
+    recipe, spec = forecast.recipe, trial.spec
+    if isinstance(spec.work, PreflightWork):
+        return f"looks at {len(spec.work.inputs)} inputs"
+    if spec.prepare:
+        return f"tokenises {len(recipe.trained_on) + len(recipe.held_out)} texts"
+    if spec.evaluate:
+        return f"the base on {len(spec.evaluate.held_out)} held-out texts"
+    rung = rung_of(forecast, trial)
+    at = f"rung {recipe.rungs.index(rung) + 1} at {rung} tokens" if rung in recipe.rungs else "other segments"
+    if spec.decide:
+        return f"{at}: decision"
+    if spec.train and {c.dataset.digest for c in spec.train.phases[0].mixture} == {forecast.control}:
+        return f"{at}: control, {recipe.replicates} {_plural('seed', recipe.replicates)}"
+    return f"{at}: arms (trunk and cooled branch)"
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: int) -> Iterator[str]:
+    """What will run, and will not tell what one hopes for."""
+    if recipe.replay is None:
+        yield "there is no replay.dataset, so no control: every choice will be Undecided (no run-noise estimate)"
+    elif recipe.replicates < 2:
+        yield "training.replicates is 1: without a second control there is no run-noise estimate, choices are Undecided"
+    if spec.evaluation.retention is None:
+        yield "evaluation.retention is absent: nobody will notice what the model forgets"
+    if len(recipe.rates) == 1:
+        yield f"there is one learning rate, {recipe.rates[0]}: nothing to compare"
+    budget = spec.budget.tokens if spec.budget else None
+    if budget is not None and budget < most:
+        yield f"budget.tokens is {budget}, up to {amount(most)} tokens may be needed: it may end with BudgetExhausted"
+    yield from _sizes(spec, recipe)
+    yield from _repetitions(spec, recipe)
+
+
+def _sizes(spec: CPTExperimentSpec, recipe: Recipe) -> Iterator[str]:
+    for given in spec.recipe.learning_rate_sweep.rungs or ():
+        rounded = recipe.whole_batches(given)
+        if rounded != given:
+            yield f"rung {given} becomes {rounded}: whole global batches of {recipe.batch_tokens} tokens"
+    resources = spec.resources
+    per_node = (resources.gpus_per_node or resources.processes_per_node if resources else None) or 1
+    processes = ((resources.nodes if resources else None) or 1) * per_node
+    batch = spec.training.global_batch_size
+    if batch % processes:
+        yield f"training.globalBatchSize {batch} is not divisible by {processes} processes: Preflight will refuse it"
+
+
+def _repetitions(spec: CPTExperimentSpec, recipe: Recipe) -> Iterator[str]:
+    for dataset in spec.datasets:
+        if dataset.max_tokens:
+            own = recipe.rungs[-1] * (1 - recipe.screening_share)
+            epochs = Fraction(own) / dataset.max_tokens
+            if epochs > _EPOCHS_WARNED:
+                times = f"{float(epochs):.1f} times at the last rung"
+                yield f"{dataset.name}: maxTokens {dataset.max_tokens} is repeated {times}"
+
+
+def _notes(document: Document[CPTExperimentSpec], manifests: Manifests, forecast: Forecast) -> Iterator[str]:
+    """What the numbers above do not say."""
+    yield f"names and digests are {UNRESOLVED} until Preflight has seen the inputs; equal trials that exist are free"
+    if len(forecast.recipe.rungs) > 1:
+        yield "the lower numbers: half of the rates dropped at every rung; the upper ones: none"
+    extra = tokens(forecast.widened.trials) - tokens(forecast.most.trials)
+    if extra:
+        yield f"where a fitted optimum lies outside the grid one rate is added: at most {amount(extra)} tokens more"
+    base = document.spec.model.trial_name
+    if base and not any(trial.name == base for trial in manifests.trials):
+        yield f"the base is made by CPTTrial {base}, which is not in these files: its cost is not counted"

@@ -1,0 +1,152 @@
+"""Previews as text: a table for terminals, Markdown for pull requests. Without colours and widths of the terminal, so
+that the same manifest gives the same bytes everywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+
+from kubectl_cpt import numbers
+from kubectl_cpt.bill import Bill
+from kubectl_cpt.numbers import amount, percent, span
+from kubectl_cpt.preview import Preview, Row
+
+Cells = Sequence[str]
+
+
+def as_json(document: Any) -> str:
+    """Two spaces, in the order of the document."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_yaml(document: Any) -> str:
+    """As it stands in manifests."""
+    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+def document_of(previews: Sequence[Preview], hand: Sequence[Row]) -> dict[str, Any]:
+    """For `-o json` and `-o yaml`."""
+    return {
+        "kind": "Plan",
+        "experiments": [preview.to_dict() for preview in previews],
+        "byHand": [{"what": row.what, "tokens": row.tokens[1]} for row in hand],
+    }
+
+
+# --- table ------------------------------------------------------------------------------------------------------------
+
+
+def as_table(previews: Sequence[Preview], hand: Sequence[Row], *, wide: bool = False) -> str:
+    """For people; `wide` lists every trial."""
+    parts = [_table_of(preview, wide=wide) for preview in previews]
+    if hand:
+        parts.insert(0, ["trials written by hand", "", *columns(_row_cells(hand), right=(2, 3))])
+    return "\n\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _table_of(preview: Preview, *, wide: bool) -> list[str]:
+    total = ("total", "", span(*preview.counts), span(preview.least.tokens, preview.most.tokens))
+    lines = [f"{preview.name}: {preview.summary}", ""]
+    lines += columns([*_row_cells(preview.rows), total], right=(2, 3))
+    lines += ["", *columns(list(_bill_cells(preview)), right=(1,))]
+    if wide:
+        cells = [("STAGE", "TYPE", "TRIAL", "TOKENS")]
+        cells += [(t.stage, t.type.value, t.title, amount(t.tokens) if t.tokens else "") for t in preview.trials]
+        lines += ["", *columns(cells, right=(3,))]
+    lines += [""] if preview.warnings or preview.notes else []
+    lines += [f"warning: {text}" for text in preview.warnings]
+    return lines + [f"note: {text}" for text in preview.notes]
+
+
+def _row_cells(rows: Sequence[Row]) -> list[Cells]:
+    cells: list[Cells] = [("STAGE", "WHAT", "TRIALS", "TOKENS")]
+    before = ""
+    for row in rows:
+        shown = "" if row.stage == before else row.stage
+        cells.append((shown, row.what, span(*row.trials), span(*row.tokens) if row.tokens[1] else ""))
+        before = row.stage
+    return cells
+
+
+def _bill_cells(preview: Preview) -> Iterator[Cells]:
+    least, most, naive = preview.least, preview.most, preview.naive
+    yield ("tokens trained", span(least.tokens, most.tokens), "")
+    yield ("as separate runs", amount(naive.tokens), f"naive protocol, no control; this plan trains {_ratio(preview)}")
+    for label, name, show in _PRICED:
+        values = (getattr(least, name), getattr(most, name))
+        if values[1] is not None:
+            yield (label, span_of(*values, show), f"separate runs {show(getattr(naive, name))}")
+
+
+_PRICED = (
+    ("FLOPs (6ND)", "flops", numbers.flops),
+    ("GPU-hours", "gpu_hours", numbers.hours),
+    ("price", "cost", numbers.money),
+)
+
+
+def span_of(least: float, most: float, show: Any) -> str:
+    """One number, or two when they look different."""
+    low, high = show(least), show(most)
+    return low if low == high else f"{low} to {high}"
+
+
+def _ratio(preview: Preview) -> str:
+    naive = preview.naive.tokens
+    if not naive:
+        return "nothing to compare with"
+    low, high = percent(preview.least.tokens, naive), percent(preview.most.tokens, naive)
+    return f"{low} of it" if low == high else f"{low.removesuffix(' %')} to {high} of it"
+
+
+def columns(rows: Sequence[Cells], right: Sequence[int] = ()) -> list[str]:
+    """Aligned, two spaces between, nothing at the end of a line."""
+    widths = [max(len(row[number]) for row in rows) for number in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+# --- Markdown ---------------------------------------------------------------------------------------------------------
+
+
+def as_markdown(previews: Sequence[Preview], hand: Sequence[Row]) -> str:
+    """A comment for a pull request."""
+    parts = [_markdown_of(preview) for preview in previews]
+    if hand:
+        parts.insert(0, ["### Trials written by hand", "", *_markdown_rows(hand)])
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _markdown_of(preview: Preview) -> list[str]:
+    lines = [f"### `{preview.name}`", "", f"{preview.summary[0].upper()}{preview.summary[1:]}.", ""]
+    lines += [f"> **Warning:** {text}" for text in preview.warnings]
+    lines += [""] if preview.warnings else []
+    lines += ["| | this plan | separate runs |", "|---|---:|---:|", *_markdown_bill(preview), ""]
+    total = f"| **total** | | **{span(*preview.counts)}** | **{span(preview.least.tokens, preview.most.tokens)}** |"
+    lines += [*_markdown_rows(preview.rows), total, ""]
+    lines += [f"<details><summary>All {len(preview.trials)} trials that may run</summary>", ""]
+    lines += ["| stage | type | trial | tokens |", "|---|---|---|---:|"]
+    lines += [f"| {t.stage} | {t.type} | {t.title} | {amount(t.tokens) if t.tokens else ''} |" for t in preview.trials]
+    return [*lines, "", "</details>", "", *(f"- {text}" for text in preview.notes)]
+
+
+def _markdown_bill(preview: Preview) -> Iterator[str]:
+    naive: Bill = preview.naive
+    yield f"| tokens | {span(preview.least.tokens, preview.most.tokens)} ({_ratio(preview)}) | {amount(naive.tokens)} |"
+    for label, name, show in _PRICED:
+        values = (getattr(preview.least, name), getattr(preview.most, name))
+        if values[1] is not None:
+            yield f"| {label} | {span_of(*values, show)} | {show(getattr(naive, name))} |"
+
+
+def _markdown_rows(rows: Sequence[Row]) -> list[str]:
+    lines = ["| stage | what | trials | tokens |", "|---|---|---:|---:|"]
+    return lines + [f"| {' | '.join(cells)} |" for cells in _row_cells(rows)[1:]]
