@@ -15,7 +15,6 @@ Price: about 100 bytes an item, and 0.1 s to import pyarrow.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -27,6 +26,7 @@ import pyarrow.parquet as pq
 
 from cpt_api.result import HeldOutScore, Output
 from cpt_api.values import Digest
+from cpt_trainer.decide.estimates import level, rounded, text_sums
 from cpt_trainer.errors import DataError
 from cpt_trainer.store import Store
 
@@ -169,27 +169,16 @@ def write_heldout(store: Store, prefix: str, text: Digest, items: Items) -> tupl
 
 
 def heldout_score(items: Items) -> tuple[float, float]:
-    """Bits per byte of a held-out text, and its standard error: a ratio estimator, clustered by document.
+    """Bits per byte of a held-out text, and its standard error: a ratio, clustered by document.
 
-    Raises DataError for bits that are not finite, and for fewer than two documents: nothing could be said about how
-    sure the score is.
+    Raises DataError for bits that are not finite, and for a single document: its score has no standard error.
     """
     if not np.isfinite(items.bits).all():
         raise DataError(
             f"held-out text {items.task[0]}: a section has no finite score; the model gives NaN or infinity"
         )
-    names, cluster = np.unique(items.cluster, return_inverse=True)
-    count = len(names)
-    if count < 2:
-        raise DataError(
-            f"held-out text {items.task[:1]} has {count} document(s): at least two are needed, 40 or more are good"
-        )
-    total_bytes = int(items.bytes.sum())
-    value = math.fsum(items.bits) / total_bytes
-    residual = items.bits - value * items.bytes
-    squares = (math.fsum(residual[cluster == index]) ** 2 for index in range(count))
-    variance = math.fsum(squares) * count / (count - 1) / total_bytes**2
-    return value, math.sqrt(variance)
+    score = level([text_sums(items)])
+    return rounded(score.value), rounded(score.standard_error)
 
 
 def to_parquet(items: Items) -> bytes:

@@ -1,0 +1,153 @@
+"""Question LearningRate: which rate suits each dataset?
+
+    rate    target   behind the best   one standard error
+    1e-5    2.271        0.351             0.013            dropped: beyond the bound
+    3e-4    1.927        0.007             0.012            chosen: the lowest within one standard error
+    1e-3    1.920        best
+    1e-2    diverged                                        a result, not a failure
+
+A rate is always chosen, unless all diverged. Without replicates the noise between runs is unknown: standard errors are
+those of the items alone, no rate is dropped, and the choice is marked as undecided. So it is when an arm failed.
+
+What a recipe gains over the base is a claim about recipes, with item and run noise; what the chosen model forgets is a
+claim about that model, with item noise alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cpt_api.result import Decision, Estimate, RateArm, RateChoice
+from cpt_api.trial import DatasetArms, DecideWork, Question, TrialRef
+from cpt_api.values import Digest, LearningRate
+from cpt_trainer.decide import words
+from cpt_trainer.decide.estimates import Estimated, TextSums, difference, level, rounded
+from cpt_trainer.decide.noise import RunNoise, run_noise, with_runs
+from cpt_trainer.decide.race import Race, fitted_vertex, race
+
+METHOD = "learning-rate/1"
+"""Changes with the procedure: equal methods and equal inputs give equal documents."""
+_LEVEL = 0.95
+_ONE_SIDED = 0.90
+"""Level of a two-sided interval whose upper end is the one-sided 95 % bound."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """One model on the texts of the question."""
+
+    target: tuple[TextSums, ...]
+    retention: tuple[TextSums, ...]
+    """Empty where no retention is asked for."""
+
+
+Models = Mapping[Digest, Scores | None]
+"""By trial; None: it diverged."""
+
+
+def decide(work: DecideWork, models: Models) -> Decision:
+    """The answer for every dataset, by digest."""
+    controls = [[models[_known(trial)] for trial in control.trials] for control in work.controls]
+    noise = run_noise([[scores.target for scores in control if scores] for control in controls])
+    entries = sorted(work.datasets, key=lambda entry: _known(entry.dataset))
+    return Decision(
+        question=Question.LEARNING_RATE,
+        method=METHOD,
+        run_noise=_noise(noise),
+        rates=tuple(_choice(entry, work, models, noise) for entry in entries),
+        sentence=words.of_noise(noise),
+    )
+
+
+def _choice(entry: DatasetArms, work: DecideWork, models: Models, noise: RunNoise | None) -> RateChoice:
+    trials = {arm.learning_rate: _known(arm.trial) for arm in sorted(entry.arms, key=lambda arm: arm.learning_rate)}
+    scores = {rate: found for rate, trial in trials.items() if (found := models[trial])}
+    diverged = tuple(rate for rate in trials if rate not in scores)
+    if not scores:
+        return RateChoice(
+            dataset=_known(entry.dataset),
+            arms=tuple(_diverged(rate, trial) for rate, trial in trials.items()),
+            survivors=(),
+            chosen=None,
+            verdict="AllDiverged",
+            reason=words.of_divergence(diverged, entry.missing),
+        )
+    base = models[_known(work.baseline)]
+    assert base is not None, "evaluations do not diverge"
+    outcome = race({rate: found.target for rate, found in scores.items()}, noise, work.rungs, last=work.last)
+    chosen = scores[outcome.chosen]
+    gain = _gain(difference(base.target, chosen.target), noise)
+    lost = _estimate(difference(chosen.retention, base.retention), _ONE_SIDED) if chosen.retention else None
+    sentences = [
+        words.of_choice(outcome, diverged),
+        words.of_doubt(noise, entry.missing),
+        words.of_gain(gain),
+        words.of_retention(lost, work.retention),
+    ]
+    return RateChoice(
+        dataset=_known(entry.dataset),
+        arms=tuple(
+            _arm(rate, trial, scores[rate], outcome) if rate in scores else _diverged(rate, trial)
+            for rate, trial in trials.items()
+        ),
+        survivors=tuple(rate for rate in scores if rate not in outcome.dropped),
+        chosen=outcome.chosen,
+        verdict="Undecided" if noise is None or entry.missing else "Chosen",
+        gain=gain,
+        retention_loss=lost,
+        fitted_vertex=fitted_vertex({rate: behind.value for rate, behind in outcome.behind.items()}, diverged),
+        reason=" ".join(filter(None, sentences)),
+    )
+
+
+def _arm(rate: LearningRate, trial: Digest, scores: Scores, outcome: Race) -> RateArm:
+    target = level(scores.target)
+    retention = level(scores.retention) if scores.retention else None
+    return RateArm(
+        learning_rate=rate,
+        trial=trial,
+        outcome="Completed",
+        target=rounded(target.value),
+        target_interval=_interval(target, _LEVEL),
+        retention=rounded(retention.value) if retention else None,
+        retention_interval=_interval(retention, _LEVEL) if retention else None,
+        behind_best=None if rate == outcome.best else _estimate(outcome.behind[rate], _LEVEL),
+        dropped=rate in outcome.dropped,
+    )
+
+
+def _diverged(rate: LearningRate, trial: Digest) -> RateArm:
+    return RateArm(learning_rate=rate, trial=trial, outcome="Diverged")
+
+
+def _gain(saved: Estimated, noise: RunNoise | None) -> Estimate:
+    """Of a recipe: without run noise there is a number, and no claim."""
+    return _estimate(with_runs(saved, noise, runs=1), _LEVEL) if noise else Estimate(value=rounded(saved.value))
+
+
+def _estimate(estimated: Estimated, confidence: float) -> Estimate:
+    lower, upper = _interval(estimated, confidence)
+    return Estimate(
+        value=rounded(estimated.value),
+        standard_error=rounded(estimated.standard_error),
+        degrees_of_freedom=rounded(estimated.df),
+        lower=lower,
+        upper=upper,
+    )
+
+
+def _interval(estimated: Estimated, confidence: float) -> tuple[float, float]:
+    lower, upper = estimated.interval(confidence)
+    return rounded(lower), rounded(upper)
+
+
+def _noise(noise: RunNoise | None) -> Estimate | None:
+    if noise is None:
+        return None
+    return Estimate(value=rounded(noise.standard_deviation), degrees_of_freedom=noise.degrees_of_freedom)
+
+
+def _known(reference: TrialRef) -> Digest:
+    assert reference.digest is not None, "a trial that runs is resolved"
+    return reference.digest
