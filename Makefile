@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+PIN := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-header --no-emit-index-url \
+  --no-emit-find-links --no-emit-trusted-host
 NAME ?= cpt
 NODES ?= 1
 
@@ -57,9 +59,11 @@ crds: setup ## generate the CRDs, and the pages of reasons, exit codes and metri
 	$(BIN)/python -m cpt_operator.docs
 
 constraints: setup ## pin every package anew, with hashes
-	$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --no-header --no-emit-index-url \
-	  --no-emit-find-links --no-emit-trusted-host --extra dev --output-file constraints.txt pyproject.toml
+	$(PIN) --upgrade --extra dev --output-file constraints.txt pyproject.toml
 	sed -i '/^# WARNING: pip install/d; /^# Consider using a hashable/d; /^cpt-experiments @/,/# via cpt-experiments/d' constraints.txt
+	@# what each image installs: its extra's part of the same pins
+	$(PIN) --constraint constraints.txt --extra operator --output-file operator/requirements.txt pyproject.toml
+	$(PIN) --constraint constraints.txt --extra trainer --output-file trainer_image/requirements.txt pyproject.toml
 
 bench: setup ## one benchmark against its peer (NAME=train_overhead)
 	$(BIN)/python benchmarks/run.py $(NAME)
