@@ -12,7 +12,6 @@ import itertools
 import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, cast
 
@@ -23,24 +22,20 @@ from cpt_api.result import Result
 from cpt_api.trial import CPTTrialStatus, TrialDocument
 from cpt_operator import rfc3339
 from cpt_operator.artifacts import Artifacts
-from cpt_operator.cluster import AlreadyExists, Cluster, Conflict, EventRecord, Gone
+from cpt_operator.cluster import AlreadyExists, ApiError, Cluster, Conflict, EventRecord, Gone
 from cpt_operator.experiments import reconcile_experiment
+from cpt_operator.intake import Intake
 from cpt_operator.kinds import Key, Kind
 from cpt_operator.memory import Memory
 from cpt_operator.queue import Queue
+from cpt_operator.recorder import Recorder
 from cpt_operator.records import ExperimentRecord, JobRecord, PodRecord, Record, TrialRecord, record_of
-from cpt_operator.runtime import Runtime as _Runtime
+from cpt_operator.runtime import Reconcile, Requeue, Runtime
 from cpt_operator.settings import Settings
-from cpt_operator.status import has_ended, reason_of
 from cpt_operator.store import Store
 from cpt_operator.trials import reconcile_trial
+from cpt_operator.workers import Workers
 from make import make_result
-
-
-@dataclass(frozen=True)
-class Runtime(_Runtime):
-    memory: Memory = field(default_factory=Memory)
-
 
 NAMESPACE = "team"
 START = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -162,6 +157,7 @@ class Operator:
     def __init__(self, world: World, settings: Settings, *, backend_served: bool = True) -> None:
         self.store = Store()
         self.queue = Queue(world.seconds, minimum_interval_seconds=1.0, jitter=lambda: 0.5)
+        self.intake = Intake(self.store, self.queue)
         self.runtime = Runtime(
             settings=settings,
             store=self.store,
@@ -170,59 +166,48 @@ class Operator:
                 settings.artifact_store, clock=world.seconds, connect=lambda _store: cast("Any", world.s3)
             ),
             queue=self.queue,
+            memory=Memory(),
             now=lambda: world.now,
             backend_served=backend_served,
         )
+        reconcilers = {
+            Kind.EXPERIMENT: self._watched(reconcile_experiment),
+            Kind.TRIAL: self._watched(reconcile_trial),
+        }
+        self.workers = Workers(self.runtime, reconcilers, Recorder())
         self.turns = 0
-        for key, body in world.objects.items():
-            self.store.put(record_of(key.kind, body))
-            if key.kind in (Kind.EXPERIMENT, Kind.TRIAL):
-                self.queue.add(key)
+        self.errors: list[Exception] = []
+        for kind in Kind:
+            records = [record_of(kind, body) for key, body in world.objects.items() if key.kind is kind]
+            self.intake.listed(kind, "", records, max((r.resource_version for r in records), default=0))
 
     async def work(self) -> bool:
         """Up to four turns at the same time; False when there was nothing to do."""
         keys = [key for _ in range(4) if (key := self.queue.take()) is not None]
-        await asyncio.gather(*map(self._turn, keys))
+        self.turns += len(keys)
+        await asyncio.gather(*map(self.workers.turn, keys))
+        if self.errors:
+            raise self.errors[0]  # a worker logs it and goes on; a test wants to know
         return bool(keys)
 
-    async def _turn(self, key: Key) -> None:
-        self.turns += 1
-        reconcile = reconcile_experiment if key.kind is Kind.EXPERIMENT else reconcile_trial
-        try:
-            requeue = await reconcile(self.runtime, key)
-        except (Conflict, Gone):
-            self.queue.add_after(key, 0.1)
-        else:
-            self.queue.forget(key)
-            if requeue is not None:
-                self.queue.add_after(key, requeue.after_seconds)
-        finally:
-            self.queue.done(key)
+    def _watched(self, reconcile: Reconcile) -> Reconcile:
+        async def watched(runtime: Runtime, key: Key) -> Requeue | None:
+            try:
+                return await reconcile(runtime, key)
+            except ApiError:
+                raise
+            except Exception as error:
+                self.errors.append(error)
+                raise
+
+        return watched
 
     def notify(self, record: Record, *, gone: bool) -> None:
-        """As the watches do: take it over, and look at who depends on it."""
+        """As the watches do."""
         if gone:
-            self.store.remove(record)
+            self.intake.gone(record)
         else:
-            self.store.put(record)
-        match record:
-            case ExperimentRecord():
-                self.queue.add(record.key)
-            case TrialRecord():
-                self._notify_trial(record, gone=gone)
-            case JobRecord() | PodRecord():
-                self.queue.add(Key(Kind.TRIAL, record.namespace, record.labels["cpt.dev/trial"]))
-
-    def _notify_trial(self, record: TrialRecord, *, gone: bool) -> None:
-        self.queue.add(record.key)
-        if record.owner_name:
-            self.queue.add(Key(Kind.EXPERIMENT, record.namespace, record.owner_name))
-        if gone or has_ended(record.status):
-            for other in self.store.trials(record.namespace):
-                if reason_of(other.status).startswith("WaitingFor"):
-                    self.queue.add(other.key)
-            for experiment in self.store.experiments(record.namespace):
-                self.queue.add(experiment.key)
+            self.intake.seen(record)
 
 
 class World:

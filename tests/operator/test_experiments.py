@@ -426,7 +426,7 @@ async def test_two_leaders_do_no_harm() -> None:
     assert {trial.status["attempts"]["total"] for trial in trials(world)} == {1}
 
 
-class Dead(Exception):  # noqa: N818 - no error of the product
+class Dead(BaseException):  # no error of the product: nothing survives it
     """kill -9."""
 
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from cpt_operator.artifacts import Artifacts
 from cpt_operator.cluster import Cluster
 from cpt_operator.kinds import Key
+from cpt_operator.memory import Memory
 from cpt_operator.queue import Queue
 from cpt_operator.settings import Settings
 from cpt_operator.store import Store
@@ -35,6 +36,7 @@ class Runtime:
     cluster: Cluster
     artifacts: Artifacts
     queue: Queue
+    memory: Memory
     now: Callable[[], datetime]
     """The wall clock, in UTC."""
     backend_served: bool

@@ -153,6 +153,8 @@ class Settings(Model):
     """Reconciles at a time."""
     relist_seconds: Annotated[int, Field(ge=1)] = 600
     """Between two comparisons of the store with the API server."""
+    http_host: Annotated[str | None, Field(max_length=253)] = None
+    """Where the port is open; on every address when absent."""
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """Of /metrics, /healthz and /readyz."""
 
