@@ -5,7 +5,6 @@ rendered("--set", "replicas=2").one("Deployment")["spec"]["replicas"]   →   2
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from cpt_local import programs
 from cpt_operator.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +28,8 @@ Object = Mapping[str, Any]
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Helm. It fails where it fails: look at `returncode`."""
-    return subprocess.run([shutil.which("helm") or "helm", *arguments], check=False, capture_output=True, text=True)
+    command = [str(programs.folder("helm") / "helm"), *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
 @dataclass(frozen=True)
