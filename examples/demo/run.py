@@ -1,0 +1,256 @@
+"""The demo on a cluster that `make cluster` made: real text, a tiny base, and the learning rate for two manuals.
+
+    python examples/demo/run.py --cluster cpt
+
+It does nothing that you could not do by hand: texts into the store, `kubectl apply` of base.yaml and experiment.yaml,
+then it watches, reads the decision documents, and prints them. Applied again it changes nothing and ends at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from answer import Answer, Rung, draw, show
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cpt_api.conditions import ConditionType
+from cpt_api.experiment import CPTExperimentStatus
+from cpt_api.layout import result_key
+from cpt_api.result import HeldOutScore, Result
+from cpt_api.trial import CPTTrialSpec, CPTTrialStatus, TrialType
+from cpt_api.values import Digest
+from cpt_local import s3
+from cpt_local.cluster import Cluster
+from cpt_local.errors import LocalError
+
+HERE = Path(__file__).parent
+NAMESPACE = "demo"
+EXPERIMENT = "demo"
+BASE_TRIAL = "demo-base"
+SOURCES = "sources/demo"
+TITLE = "cpt.dev/title"
+POLL_SECONDS = 2.0
+PATIENCE_SECONDS = 1800.0
+"""Without any progress; then something is wrong that the conditions do not tell."""
+
+
+class DemoError(RuntimeError):
+    """The demo cannot go on; the message says why and what to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """A CPTTrial or CPTExperiment as the API server has it."""
+
+    name: str
+    annotations: Mapping[str, str]
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+
+    def condition(self, type_: ConditionType) -> tuple[str, str]:
+        """Status, and reason with message, of a condition; ("", "") when it is not there."""
+        for condition in self.status.get("conditions", ()):
+            if condition["type"] == type_:
+                return condition["status"], f"{condition['reason']}: {condition['message']}"
+        return "", ""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has ended well; DemoError when it never will."""
+        status, text = self.condition(ConditionType.SUCCEEDED)
+        stalled, why = self.condition(ConditionType.STALLED)
+        if status == "False" or stalled == "True":
+            raise DemoError(f"{self.name} does not go on: {why or text}")
+        return status == "True"
+
+
+@dataclass(frozen=True, slots=True)
+class Kubectl:
+    """The demo's hands: what you would type."""
+
+    cluster: Cluster
+
+    def apply(self, file: Path) -> None:
+        """Make the cluster hold what the file says; the same file again changes nothing."""
+        self.cluster.kubectl("--namespace", NAMESPACE, "apply", "--filename", str(file))
+
+    def get(self, kind: str) -> list[Object]:
+        """All objects of a kind."""
+        items = json.loads(self.cluster.kubectl("--namespace", NAMESPACE, "get", kind, "--output=json"))["items"]
+        return [_object(item) for item in items]
+
+
+def _object(item: Mapping[str, Any]) -> Object:
+    meta = item["metadata"]
+    return Object(meta["name"], meta.get("annotations", {}), item["spec"], item.get("status", {}))
+
+
+def main() -> None:
+    """Texts, base, experiment, answer."""
+    parser = argparse.ArgumentParser(description="the learning-rate sweep on real text, on a local cluster")
+    parser.add_argument("--cluster", default="cpt", help="name of the cluster that `make cluster` made")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of texts and figures")
+    options = parser.parse_args()
+    console = Console(stderr=True)
+    try:
+        run(Cluster.find(options.cluster), options.out, console)
+    except (DemoError, LocalError) as error:
+        console.print(f"[red]demo: {error}")
+        console.print(f"    kubectl -n {NAMESPACE} describe cptx,cptt        tells more; the cluster is left up")
+        sys.exit(1)
+
+
+def run(cluster: Cluster, out: Path, console: Console) -> Answer:
+    """The whole demo; the answer is printed to standard output, drawn below `out`, and returned."""
+    kubectl = Kubectl(cluster)
+    fetch(out / "texts")
+    put_texts(cluster, out / "texts")
+    with progress_bars(console) as bars:
+        kubectl.apply(HERE / "base.yaml")
+        watch_base(kubectl, bars)
+        kubectl.apply(HERE / "experiment.yaml")
+        watch_experiment(kubectl, bars)
+    answer = read_answer(cluster, kubectl)
+    show(answer, Console())
+    for suffix in ("svg", "png"):
+        draw(answer, out / f"sweep.{suffix}")
+    print(f"\nfigure      {out / 'sweep.png'} (and .svg)\nPrometheus  {cluster.prometheus_url}")
+    print(f"\nThe cluster is still up. Try next:\n\n    export KUBECONFIG={cluster.kubeconfig}")
+    print(f"    kubectl -n {NAMESPACE} get cptx,cptt\n    kubectl -n {NAMESPACE} describe cptx {EXPERIMENT}")
+    print("    make cluster-down                 removes everything")
+    return answer
+
+
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+
+def fetch(folder: Path) -> None:
+    """Download the texts once."""
+    done = subprocess.run([sys.executable, str(HERE / "fetch.py"), str(folder)], check=False)
+    if done.returncode:
+        raise DemoError("the texts could not be fetched: see above")
+
+
+def put_texts(cluster: Cluster, folder: Path) -> None:
+    """Upload what the store does not have in that size already."""
+    store = s3.client(cluster)
+    have = store.list_objects_v2(Bucket=s3.BUCKET, Prefix=f"{SOURCES}/").get("Contents", [])
+    sizes = {item["Key"]: item["Size"] for item in have}
+    for path in sorted(path for path in folder.rglob("*.json*") if path.is_file()):
+        key = f"{SOURCES}/{path.relative_to(folder)}"
+        if sizes.get(key) != path.stat().st_size:
+            store.upload_file(str(path), s3.BUCKET, key)
+
+
+# --- watching ---------------------------------------------------------------------------------------------------------
+
+
+def progress_bars(console: Console) -> Progress:
+    """One line a part; plain lines where nobody looks at a terminal."""
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=console)
+
+
+def watch_base(kubectl: Kubectl, bars: Progress) -> None:
+    """Until the base is trained."""
+    bar = bars.add_task("base", total=100, text="")
+
+    def look() -> tuple[bool, Any]:
+        trials = {trial.name: trial for trial in kubectl.get("cptt")}
+        done = [trial.succeeded for name, trial in sorted(trials.items()) if name.startswith("demo-")]
+        base = trials[BASE_TRIAL]
+        status = CPTTrialStatus.model_validate(base.status)
+        text = base.condition(ConditionType.SUCCEEDED)[1].partition(":")[0]
+        bars.update(bar, completed=status.progress or 0, text=text)
+        return base.succeeded and all(done), (status.progress, text)
+
+    until(look)
+    bars.update(bar, completed=100)
+
+
+def watch_experiment(kubectl: Kubectl, bars: Progress) -> None:
+    """Until every rate is decided."""
+    bar = bars.add_task("experiment", total=100, text="")
+
+    def look() -> tuple[bool, Any]:
+        (experiment,) = (item for item in kubectl.get("cptx") if item.name == EXPERIMENT)
+        status = CPTExperimentStatus.model_validate(experiment.status)
+        text = f"{status.stage or 'waiting'}, trials {status.trials_summary or '0/?'}"
+        bars.update(bar, completed=status.progress or 0, text=text)
+        return experiment.succeeded, status.trials
+
+    until(look)
+    bars.update(bar, completed=100)
+
+
+def until(look: Callable[[], tuple[bool, Any]]) -> None:
+    """Look again and again until it is done; DemoError when nothing changes for a very long time."""
+    seen: Any = None
+    since = time.monotonic()
+    while True:
+        done, state = look()
+        if done:
+            return
+        if state != seen:
+            seen, since = state, time.monotonic()
+        if time.monotonic() - since > PATIENCE_SECONDS:
+            raise DemoError(f"nothing has changed for {PATIENCE_SECONDS:.0f} s")
+        time.sleep(POLL_SECONDS)
+
+
+# --- the answer -------------------------------------------------------------------------------------------------------
+
+
+def read_answer(cluster: Cluster, kubectl: Kubectl) -> Answer:
+    """From the status and the decision documents in the store."""
+    store = s3.client(cluster)
+    (experiment,) = (item for item in kubectl.get("cptx") if item.name == EXPERIMENT)
+    trials = [trial for trial in kubectl.get("cptt") if TITLE in trial.annotations]
+
+    def result(trial: Object) -> Result:
+        key = result_key(NAMESPACE, Digest.parse(trial.status["digest"]))
+        return Result.model_validate_json(store.get_object(Bucket=s3.BUCKET, Key=key)["Body"].read())
+
+    def of_type(type_: TrialType) -> list[Object]:
+        return [trial for trial in trials if trial.spec["type"] == type_]
+
+    prepared = {Digest.parse(t.status["digest"]): t.annotations[TITLE] for t in of_type(TrialType.PREPARE)}
+    (baseline,) = (trial for trial in of_type(TrialType.EVALUATE) if trial.annotations[TITLE] == "base")
+    rungs = []
+    for trial in of_type(TrialType.DECIDE):
+        decide, decision = CPTTrialSpec.model_validate(trial.spec).decide, result(trial).decision
+        assert decide is not None
+        assert decision is not None
+        rungs.append(Rung(decide.rung_tokens, decision))
+    datasets = {choice.dataset for rung in rungs for choice in rung.decision.rates}
+    return Answer(
+        status=CPTExperimentStatus.model_validate(experiment.status),
+        rungs=sorted(rungs, key=lambda rung: rung.tokens),
+        names={digest: prepared[digest] for digest in datasets},
+        base=_base_scores(result(baseline).held_out, prepared, experiment.spec["evaluation"]),
+    )
+
+
+def _base_scores(
+    scores: Sequence[HeldOutScore], names: Mapping[Digest, str], evaluation: Mapping[str, Any]
+) -> dict[str, HeldOutScore]:
+    wanted = {kind: evaluation[kind]["data"][0]["name"] for kind in ("target", "retention")}
+    return {kind: score for kind, name in wanted.items() for score in scores if names.get(score.text) == name}
+
+
+if __name__ == "__main__":
+    main()
