@@ -120,7 +120,7 @@ class LearningRateSweep(Model):
     learning_rates: Annotated[tuple[LearningRate, ...], Field(min_length=1, max_length=64)] | None = None
     """Quote them: "3e-5". When absent, fractions of the base's peakLearningRate."""
     rungs: Annotated[tuple[Tokens, ...], Field(min_length=1, max_length=3)] | None = None
-    """Total tokens at which rates are compared, rising; "1B" when absent."""
+    """Total tokens at which rates are compared, rising; 1B, 2B and 4B when absent."""
 
 
 class Recipe(Model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -16,11 +17,13 @@ from cpt_api.result import Finding as InputFinding
 from cpt_api.result import Outcome as ResultOutcome
 from cpt_api.result import Result
 from cpt_api.trial import CPTTrialSpec, TrialType
-from cpt_api.values import Digest
+from cpt_api.values import Digest, LearningRate
 from cpt_operator.plan import Context, Failed, Look, Outcome, Plan, Succeeded, plan
+from cpt_operator.plan.recipe import resolve
 from make import make_decision, make_digest, make_experiment, make_result, outcome_diverged
 
 Answer = Callable[[CPTTrialSpec], Outcome]
+TWO_RUNGS = {"learningRateSweep": {"learningRates": ["1e-4", "1e-3"], "rungs": ["10240", "20480"]}}
 CONTEXT = Context(experiment_uid="uid-1", protocol=1)
 
 
@@ -170,6 +173,96 @@ class TestSweep:
         rates = {str(s.train.schedule.peak_learning_rate) for s in world.answered if s.train}
         assert rates == {"1e-4", "1e-3", "1e-2"}
 
+    def test_a_diverged_trunk_may_have_a_checkpoint(self) -> None:
+        """The last good one: nothing is cooled from it, and nothing is scored."""
+
+        def answer(spec: CPTTrialSpec) -> Outcome:
+            hot = spec.train and str(spec.train.schedule.peak_learning_rate) == "1e-3"
+            result = make_result(spec)
+            diverged = {"outcome": ResultOutcome.DIVERGED, "held_out": ()}
+            return Succeeded(result.model_copy(update=diverged) if hot else result)
+
+        world = World(make_experiment(), answer=answer)
+        assert world.run().complete
+        assert not any(spec.evaluate and spec.evaluate.segment for spec in world.answered)
+
+    def test_data_that_cannot_be_prepared_loses_its_arms_only(self) -> None:
+        """The failure is named, the dataset is undecided, and the others have their rates."""
+
+        def answer(spec: CPTTrialSpec) -> Outcome:
+            is_perl = spec.prepare and spec.prepare.source.uri == "s3://cpt/sources/perl.jsonl"
+            return Failed("DataError", "no documents") if is_perl else good(spec)
+
+        done = World(make_experiment(), answer=answer).run()
+        assert done.complete
+        assert {d.name: d.verdict for d in done.datasets} == {"python": "Chosen", "perl": "Undecided"}
+        assert "perl at 1e-4: DataError: no documents" in (done.stages[-1].reason or "")
+
+    def test_the_last_answers_stand_while_the_next_rung_runs(self) -> None:
+        """The best arm so far, and what it cost."""
+        world = World(make_experiment(recipe=TWO_RUNGS))
+        while not (now := world.plan()).best:
+            assert world.step()
+        assert not now.complete
+        assert now.best.tokens == 10_240
+        assert world.run().best.tokens == 20_480  # type: ignore[union-attr]
+
+    def test_what_lies_ahead_is_counted_from_the_beginning(self) -> None:
+        """Known tokens and those ahead never grow together, so that progress never goes backwards."""
+        world = World(make_experiment(recipe=TWO_RUNGS))
+        world.step()
+        totals = []
+        while True:
+            now = world.plan()
+            totals.append(trained(now) + now.tokens_ahead)
+            if not world.step():
+                break
+        assert totals == sorted(totals, reverse=True)
+        assert now.tokens_ahead == 0
+
+    def test_a_decision_must_answer_what_it_was_asked(self) -> None:
+        """One dataset without an answer: nothing is decided, and the finding says so."""
+
+        def answer(spec: CPTTrialSpec) -> Outcome:
+            if spec.decide is None:
+                return good(spec)
+            decision = make_decision(spec.decide)
+            return Succeeded(make_result(spec, decision=decision.model_copy(update={"rates": decision.rates[:1]})))
+
+        done = World(make_experiment(), answer=answer).run()
+        assert done.finding is not None
+        assert done.finding.reason is Reason.FAILED
+        assert not done.complete
+
+    def test_a_decision_cannot_bring_rates_into_the_race(self) -> None:
+        """It was written by a user's pod: survivors that were not arms are ignored."""
+
+        def answer(spec: CPTTrialSpec) -> Outcome:
+            if spec.decide is None:
+                return good(spec)
+            decision = make_decision(spec.decide)
+            foreign = (make_rate("9e-1"),)
+            rates = [c.model_copy(update={"survivors": c.survivors + foreign}) for c in decision.rates]
+            return Succeeded(make_result(spec, decision=decision.model_copy(update={"rates": tuple(rates)})))
+
+        world = World(make_experiment(recipe=TWO_RUNGS), answer=answer)
+        assert world.run().complete
+        assert {str(s.train.schedule.peak_learning_rate) for s in world.answered if s.train} == {"1e-4", "1e-3"}
+
+    def test_defaults(self) -> None:
+        """Design 4: three doublings from 1B; rates are fractions of the pretraining peak; warm-up 1 % of a rung."""
+        recipe = resolve(
+            make_experiment(
+                model={"uri": "s3://cpt/sources/base", "peakLearningRate": "3e-4"},
+                recipe={"learningRateSweep": {}},
+                training={"sequenceLength": 4096, "globalBatchSize": 256},
+            )
+        )
+        assert [round(rung / 1e9, 2) for rung in recipe.rungs] == [1.0, 2.0, 4.0]
+        assert [str(rate) for rate in recipe.rates] == ["1e-5", "3e-5", "1e-4", "1.5e-4"]
+        assert recipe.warmup == recipe.rungs[0] // 100
+        assert (recipe.replicates, recipe.cooldown_share) == (3, Fraction(1, 5))
+
     def test_no_replay_means_no_control(self) -> None:
         """Without replay data every arm is the dataset alone, and the decision gets no replicates."""
         spec = make_experiment(
@@ -184,9 +277,7 @@ class TestSweep:
         assert decide.controls == ()
 
 
-def make_rate(text: str) -> object:
-    from cpt_api.values import LearningRate
-
+def make_rate(text: str) -> LearningRate:
     return LearningRate.parse(text)
 
 
@@ -228,6 +319,32 @@ class TestPreflight:
         assert done.complete
         assert before <= {trial.digest for trial in done.trials}
         assert len(world.context.looks) == 2
+
+    def test_an_appended_dataset_with_a_finding_delays_no_other(self) -> None:
+        """The experiment says what is wrong; everything that was planned stays planned and is decided."""
+        world = World(make_experiment())
+        before = {trial.digest for trial in world.run().trials}
+        more = [*world.spec.to_dict()["datasets"], {"name": "perl-2", "uri": "s3://cpt/sources/perl-2.jsonl"}]
+        world.spec = make_experiment(datasets=more)
+        assert before <= {trial.digest for trial in world.plan().trials}
+        bad = InputFinding(input="perl-2", reason="Missing", message="nothing there")
+        world.answer = lambda spec: Succeeded(make_result(spec, resolved=(), findings=(bad,)))
+        done = world.run()
+        assert before <= {trial.digest for trial in done.trials}
+        assert done.finding is not None
+        assert done.finding.reason is Reason.PREFLIGHT_FAILED
+        assert not done.complete
+        assert [d.best_learning_rate is not None for d in done.datasets] == [True, True, False]
+
+    def test_rounds_that_resolved_nothing_leave_the_plan(self) -> None:
+        """A manifest that stays wrong for a week makes no heap of trials."""
+        world = World(make_experiment(), answer=lambda spec: Succeeded(self.findings(spec)))
+        world.run()
+        for _ in range(5):
+            world.context = replace(world.context, look_again=True)
+            world.run()
+        looks = [t.spec.preflight.round for t in world.plan().trials if t.spec.preflight]
+        assert looks == [1, 6]
 
 
 class TestInvalid:

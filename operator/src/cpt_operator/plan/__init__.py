@@ -14,7 +14,7 @@ from cpt_api.trial import CPTTrialSpec, EvaluateWork, TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import inputs as inputs_stage
 from cpt_operator.plan import sweep as sweep_stage
-from cpt_operator.plan.inputs import Inputs, plan_inputs
+from cpt_operator.plan.inputs import Inputs, Looked, plan_inputs
 from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
 from cpt_operator.plan.segments import Segments
 from cpt_operator.plan.sweep import Sweep, plan_sweep
@@ -54,54 +54,60 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
         return Plan(trials=(), finding=error.finding)
     trials = Trials(spec, context)
     naive = Tokens(len(spec.datasets) * len(recipe.rates) * recipe.rungs[-1])
-    inputs = plan_inputs(recipe, context, trials)
-    if not isinstance(inputs, Inputs):
+    looked = plan_inputs(recipe, context, trials)
+    if looked.inputs is None:
         stages = (StageStatus(name=inputs_stage.STAGE, state="Running"),)
         datasets = tuple(DatasetStatus(name=dataset.name) for dataset in spec.datasets)
-        return Plan(trials.all(), stages, datasets, tokens_naive=naive, finding=inputs)
-    segments = Segments(recipe, inputs, _baseline(recipe, inputs, trials), trials, outcomes)
+        return Plan(trials.all(), stages, datasets, tokens_naive=naive, finding=looked.finding)
+    segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes)
     sweep = plan_sweep(segments)
+    best = _best(recipe, sweep)
     return Plan(
         trials=trials.all(),
-        stages=_stages(sweep),
+        stages=_stages(looked, sweep),
         datasets=tuple(_dataset(dataset.name, sweep) for dataset in spec.datasets),
-        best=_best(recipe, sweep),
+        best=best,
+        tokens_ahead=sweep.tokens_ahead,
         tokens_naive=naive,
-        finding=_finding(sweep),
-        complete=sweep.decided,
-        message=_answer(sweep),
+        finding=_finding(sweep) or looked.finding,
+        complete=sweep.decided and looked.is_whole,
+        message=_answer(sweep, best) if sweep.decided else "",
     )
 
 
-def _baseline(recipe: Recipe, inputs: Inputs, trials: Trials) -> Digest:
-    """The base on every text: the line that everything is compared with."""
+def _baseline(inputs: Inputs, trials: Trials) -> Digest:
+    """The base on every text, scored as the arms are: the line that everything is compared with."""
     work = EvaluateWork(
-        model=inputs.model, held_out=inputs.held_out, sequence_length=recipe.spec.training.sequence_length
+        model=inputs.model,
+        held_out=inputs.held_out,
+        sequence_length=inputs.recipe.spec.training.sequence_length,
+        precision=inputs.recipe.precision,
     )
     return trials.add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), "baseline", "base")
 
 
-def _stages(sweep: Sweep) -> tuple[StageStatus, ...]:
+def _stages(looked: Looked, sweep: Sweep) -> tuple[StageStatus, ...]:
+    failures = [text for texts in sweep.failures.values() for text in texts]
     return (
-        StageStatus(name=inputs_stage.STAGE, state="Decided"),
+        StageStatus(name=inputs_stage.STAGE, state="Decided" if looked.is_whole else "Running"),
         StageStatus(
             name=sweep_stage.STAGE,
             state="Decided" if sweep.decided else "Running",
             decision=sweep.decision,
-            reason="; ".join(sweep.failures)[:1024] or None,
+            reason="; ".join(filter(None, [sweep.sentence, *failures]))[:1024] or None,
         ),
     )
 
 
 def _dataset(name: str, sweep: Sweep) -> DatasetStatus:
-    choice = sweep.choices.get(name)
-    if choice is None:
-        return DatasetStatus(name=name)
-    gain = choice.gain
+    answer = sweep.answers.get(name)
+    if answer is None:
+        return DatasetStatus(name=name, verdict="Undecided" if sweep.decided and name in sweep.failures else None)
+    gain = answer.choice.gain
     return DatasetStatus(
         name=name,
-        verdict=choice.verdict,
-        best_learning_rate=choice.chosen,
+        verdict=answer.choice.verdict,
+        best_learning_rate=answer.choice.chosen,
         effect=f"{gain.value:+.4f}" if gain else None,
         interval=_interval(gain),
     )
@@ -121,8 +127,11 @@ def _best(recipe: Recipe, sweep: Sweep) -> Best | None:
     """The chosen arm with the best target, where it is better than the base; None: the base is."""
     candidates = [
         (arm.target, name, arm)
-        for name, choice in sweep.choices.items()
-        if (arm := _chosen(choice)) and arm.target is not None and choice.gain and choice.gain.value > 0
+        for name, answer in sweep.answers.items()
+        if (arm := _chosen(answer.choice))
+        and arm.target is not None
+        and answer.choice.gain
+        and answer.choice.gain.value > 0
     ]
     if not candidates:
         return None
@@ -133,7 +142,7 @@ def _best(recipe: Recipe, sweep: Sweep) -> Best | None:
         digest=arm.trial,
         dataset=name,
         learning_rate=arm.learning_rate,
-        tokens=recipe.rungs[sweep.rung],
+        tokens=recipe.rungs[sweep.answers[name].rung],
         target=f"{target:.4f}",
         target_interval=f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else None,
         retention=f"{arm.retention:.4f}" if arm.retention is not None else None,
@@ -141,15 +150,17 @@ def _best(recipe: Recipe, sweep: Sweep) -> Best | None:
 
 
 def _finding(sweep: Sweep) -> Finding | None:
-    if sweep.blocked:
-        return Finding(Reason.FAILED, "the sweep cannot be decided: " + "; ".join(sweep.failures)[:900])
-    return None
+    if sweep.obstacle is None:
+        return None
+    failures = [text for texts in sweep.failures.values() for text in texts]
+    return Finding(Reason.FAILED, f"the sweep cannot be decided: {'; '.join([sweep.obstacle, *failures])}"[:1024])
 
 
-def _answer(sweep: Sweep) -> str:
-    if not sweep.decided:
-        return ""
-    return "; ".join(
-        f"{name}: {choice.chosen} ({choice.verdict})" if choice.chosen else f"{name}: every rate diverged"
-        for name, choice in sorted(sweep.choices.items())
-    )
+def _answer(sweep: Sweep, best: Best | None) -> str:
+    rates = [
+        f"{name}: {answer.choice.chosen} ({answer.choice.verdict})"
+        if answer.choice.chosen
+        else f"{name}: every rate diverged"
+        for name, answer in sorted(sweep.answers.items())
+    ]
+    return "; ".join(rates if best else [*rates, "no arm is better than the base"])

@@ -1,7 +1,13 @@
 """Preflight and preparation: from addresses to tokens.
 
 What a Preflight resolved is frozen for the experiment's life. Inputs that were appended later, and inputs with
-findings, get a Preflight of their own with the next round number; the earlier ones keep their place in the plan.
+findings, get a Preflight of their own with the next round number:
+
+    round 1   python resolved, perl has a finding     nothing is trained; Stalled, and looked at again
+    round 2   perl resolved                           all of them are prepared
+    round 3   sql was appended and has a finding      Stalled; python and perl go on without it
+
+Of the rounds the first, the latest, and those that resolved something keep their place in the plan.
 """
 
 from __future__ import annotations
@@ -26,7 +32,7 @@ from cpt_api.trial import (
     TrialType,
 )
 from cpt_api.values import Digest, Share, Tokens
-from cpt_operator.plan.recipe import Recipe
+from cpt_operator.plan.recipe import Recipe, resolve
 from cpt_operator.plan.trials import Trials
 from cpt_operator.plan.types import Context, Failed, Finding, Look, Succeeded
 
@@ -39,6 +45,8 @@ _ALL = Holdout(share=Share.parse("1"))
 class Inputs:
     """Everything the stages read."""
 
+    recipe: Recipe
+    """Of the datasets that are resolved."""
     model: ModelRef
     prepared: dict[str, Digest]
     """Prepare trials by the name of their dataset or held-out text."""
@@ -47,21 +55,63 @@ class Inputs:
 
     @property
     def held_out(self) -> tuple[TrialRef, ...]:
-        """Every text that is scored, each once."""
+        """Every text that is scored, each once, in the order that digests need."""
         return tuple(TrialRef(digest=digest) for digest in sorted({*self.target, *self.retention}))
 
+    @property
+    def observed(self) -> tuple[TrialRef, ...]:
+        """The same for people: the target first."""
+        return tuple(TrialRef(digest=digest) for digest in dict.fromkeys((*self.target, *self.retention)))
 
-def plan_inputs(recipe: Recipe, context: Context, trials: Trials) -> Inputs | Finding | None:
-    """Add Preflights and Prepares; None while there is no answer yet."""
-    wanted = _wanted(recipe)
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """How far the inputs are."""
+
+    inputs: Inputs | None = None
+    """None while something is missing that everything else needs."""
+    finding: Finding | None = None
+    """What is wrong with those that are missing."""
+    is_whole: bool = False
+    """Nothing is missing."""
+
+
+def plan_inputs(recipe: Recipe, context: Context, trials: Trials) -> Looked:
+    """Add Preflights and Prepares."""
     resolved = _resolved(context.looks)
-    for look in context.looks:
+    for look in _useful(context.looks):
         trials.add(look.spec, STAGE, _title(look))
-    missing = [item for item in wanted if item.name not in resolved]
-    if missing:
-        return _look(recipe, context, trials, missing)
+    missing = [item for item in _wanted(recipe) if item.name not in resolved]
+    finding = _look(recipe, context, trials, missing) if missing else None
+    known = _without(recipe, {item.name for item in missing}, context.looks)
     model = _model(resolved, context)
-    return None if model is None else _prepare(recipe, resolved, model, trials)
+    if known is None or model is None:
+        return Looked(finding=finding)
+    return Looked(_prepare(known, resolved, model, trials), finding, is_whole=not missing)
+
+
+def _without(recipe: Recipe, missing: set[str], looks: Sequence[Look]) -> Recipe | None:
+    """The recipe without the datasets that were appended and are not resolved yet; None where others are missing."""
+    if not missing:
+        return recipe
+    begun_with = {item.name for look in looks[:1] for item in _inputs_of(look)}
+    if not looks or missing & begun_with:
+        return None
+    spec = recipe.spec
+    kept = tuple(dataset for dataset in spec.datasets if dataset.name not in missing)
+    return resolve(spec.model_copy(update={"datasets": kept}))
+
+
+def _useful(looks: Sequence[Look]) -> list[Look]:
+    """The first, the latest, and those whose answers count."""
+    known: set[str] = set()
+    kept = []
+    for number, look in enumerate(looks):
+        fresh = set(_resolved([look])) - known
+        known |= fresh
+        if fresh or number in (0, len(looks) - 1):
+            kept.append(look)
+    return kept
 
 
 def _wanted(recipe: Recipe) -> list[PreflightInput]:
@@ -105,6 +155,7 @@ def _inputs_of(look: Look) -> Iterable[PreflightInput]:
 
 def _add_preflight(recipe: Recipe, context: Context, trials: Trials, inputs: list[PreflightInput]) -> None:
     resources = recipe.spec.resources
+    round_ = max((_round(look) for look in context.looks), default=0) + 1
     nodes = (resources.nodes if resources else None) or 1
     per_node = (resources.gpus_per_node or resources.processes_per_node if resources else None) or 1
     training = recipe.spec.training
@@ -112,7 +163,7 @@ def _add_preflight(recipe: Recipe, context: Context, trials: Trials, inputs: lis
         type=TrialType.PREFLIGHT,
         preflight=PreflightWork(
             experiment_uid=context.experiment_uid,
-            round=len(context.looks) + 1,
+            round=round_,
             inputs=tuple(inputs),
             batch=BatchCheck(
                 sequence_length=training.sequence_length,
@@ -121,11 +172,15 @@ def _add_preflight(recipe: Recipe, context: Context, trials: Trials, inputs: lis
             ),
         ),
     )
-    trials.add(spec, STAGE, f"round {len(context.looks) + 1}")
+    trials.add(spec, STAGE, f"round {round_}")
+
+
+def _round(look: Look) -> int:
+    return look.spec.preflight.round if look.spec.preflight else 0
 
 
 def _title(look: Look) -> str:
-    return f"round {look.spec.preflight.round}" if look.spec.preflight else ""
+    return f"round {_round(look)}"
 
 
 def _what_is_wrong(looks: Sequence[Look], missing: set[str]) -> str:
@@ -167,6 +222,7 @@ def _prepare(recipe: Recipe, resolved: dict[str, ResolvedInput], model: ModelRef
     evaluation = recipe.spec.evaluation
     target, retention = evaluation.target, evaluation.retention
     return Inputs(
+        recipe=recipe,
         model=model,
         prepared=prepared,
         target=texts([*(t.name for t in target.data or ()), *(target.datasets or ())]),

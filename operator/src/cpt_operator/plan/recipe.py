@@ -19,7 +19,8 @@ T = TypeVar("T")
 
 _RATE_FRACTIONS = (Fraction(1, 30), Fraction(1, 10), Fraction(1, 3), Fraction(1, 2))
 """Of the pretraining peak: the optimum of a constant rate is about half of cosine's."""
-_FIRST_RUNG = Tokens.parse("1B")
+_RUNGS = (Tokens.parse("1B"), Tokens.parse("2B"), Tokens.parse("4B"))
+"""Three doublings."""
 _WARMUP_SHARE = Fraction(1, 100)
 _THRESHOLD = Amount.parse("0.02")
 _SCREENING_SHARE = Share.parse("0.5")
@@ -84,6 +85,11 @@ class Recipe:
         """Where the cooled branch that ends at `rung` leaves its trunk."""
         return self.whole_batches(rung * (1 - self.cooldown_share))
 
+    def tokens_of_rung(self, number: int) -> int:
+        """What one arm adds at that rung (from 0): its trunk since the rung before, and the cooled branch."""
+        before = self.branch_point(self.rungs[number - 1]) if number else 0
+        return self.rungs[number] - before
+
 
 def resolve(spec: CPTExperimentSpec) -> Recipe:
     """Fill in the defaults. Raises InvalidRecipeError when the manifest contradicts itself."""
@@ -93,7 +99,7 @@ def resolve(spec: CPTExperimentSpec) -> Recipe:
         sorted(
             {
                 Tokens(max(1, round(Fraction(rung) / batch_tokens)) * batch_tokens)
-                for rung in spec.recipe.learning_rate_sweep.rungs or (_FIRST_RUNG,)
+                for rung in spec.recipe.learning_rate_sweep.rungs or _RUNGS
             }
         )
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from cpt_api.result import Outcome
 from cpt_api.trial import (
     Component,
     Cooldown,
@@ -29,7 +30,7 @@ from cpt_api.values import Amount, Digest, LearningRate, Tokens
 from cpt_operator.plan.inputs import Inputs
 from cpt_operator.plan.recipe import Recipe
 from cpt_operator.plan.trials import Trials
-from cpt_operator.plan.types import Outcomes, Succeeded
+from cpt_operator.plan.types import Failed, Outcomes, Succeeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,31 +60,47 @@ def _amount(weight: Fraction) -> Amount:
 class Segments:
     """Adds segments of lines to a plan."""
 
-    recipe: Recipe
     inputs: Inputs
     baseline: Digest
     trials: Trials
     outcomes: Outcomes
 
+    @property
+    def recipe(self) -> Recipe:
+        """Of the inputs."""
+        return self.inputs.recipe
+
     def arm(self, line: Line, rung: int, stage: str) -> Digest:
         """Add what is missing up to the cooled end at rung number `rung` (from 0), and return the arm's digest.
 
-        When the trunk has diverged, the trunk's last segment *is* the arm: there is nothing to cool.
+        When the trunk has diverged, the trunk's last segment *is* the arm: there is nothing to cool. When its data
+        could not be prepared, that failed trial is: there is nothing to train.
         """
+        lost = [part.dataset.digest for part in line.mixture if self._has_failed(part.dataset.digest)]
+        if lost and lost[0]:
+            return lost[0]
         segment: Digest | None = None
         begin = Tokens(0)
         for number in range(rung + 1):
             end = self.recipe.branch_point(self.recipe.rungs[number])
             segment = self._add(line, segment, begin, end, stage, cooled=False)
-            if not self._can_continue(segment):
+            if not self.can_continue(segment):
                 return segment
             begin = end
         return self._add(line, segment, begin, self.recipe.rungs[rung], stage, cooled=True)
 
-    def _can_continue(self, segment: Digest) -> bool:
-        """Unless it is known to have ended without a checkpoint to go on from."""
-        outcome = self.outcomes.get(segment)
-        return outcome is None or (isinstance(outcome, Succeeded) and outcome.result.checkpoint is not None)
+    def can_continue(self, segment: Digest) -> bool:
+        """Unless it is known to have ended without an end to go on from."""
+        match self.outcomes.get(segment):
+            case None:
+                return True
+            case Succeeded(result):
+                return result.outcome is Outcome.COMPLETED and result.checkpoint is not None
+            case _:
+                return False
+
+    def _has_failed(self, digest: Digest | None) -> bool:
+        return digest is not None and isinstance(self.outcomes.get(digest), Failed)
 
     def _add(
         self, line: Line, before: Digest | None, begin: Tokens, end: Tokens, stage: str, *, cooled: bool
@@ -105,7 +122,7 @@ class Segments:
             seed=line.seed,
         )
         observe = Observe(
-            held_out=self.inputs.held_out,
+            held_out=self.inputs.observed,
             every_tokens=recipe.spec.evaluation.every_tokens,
             baseline=None if before else TrialRef(digest=self.baseline),
         )

@@ -3,15 +3,18 @@
 At each rung every dataset has one cooled arm for each rate that is still in the race; after the last rung one rate is
 chosen. At the first rung the control (replay data alone) runs at every rate, with replicates that differ in their
 order seed: they are the only source of the run noise, and every experiment on the same base shares them.
+
+A decision was written under a user's identity: rates that are not in the race do not enter it, and one that leaves a
+dataset without an answer is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from cpt_api.result import RateChoice
+from cpt_api.result import Decision, RateChoice
 from cpt_api.trial import (
     Arm,
     ControlArms,
@@ -24,67 +27,98 @@ from cpt_api.trial import (
     TrialRef,
     TrialType,
 )
-from cpt_api.values import Digest, LearningRate
+from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_operator.plan.recipe import Recipe
 from cpt_operator.plan.segments import Line, Segments, mixture
-from cpt_operator.plan.types import Failed, Succeeded
+from cpt_operator.plan.types import NO_TOKENS, Failed, Succeeded
 
 STAGE = "learningRateSweep"
+CONTROL = "control"
+"""How the lines of replay data alone are called; no dataset can have that meaning."""
+
+Grid = Mapping[str, tuple[LearningRate, ...]]
+"""Rates that are in the race, rising, by dataset name."""
+Arms = Mapping[str, Mapping[LearningRate, Digest]]
+"""The trial of each arm by dataset name and rate."""
+Missing = Mapping[str, frozenset[LearningRate]]
+"""Rates by dataset name whose arm failed for good: a decision cannot be sure without them."""
+Controls = Mapping[LearningRate, tuple[Digest, ...]]
+"""The control and its replicates by rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a decision says about one dataset."""
+
+    choice: RateChoice
+    rung: int
+    """From 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """How far the race is."""
 
-    choices: Mapping[str, RateChoice]
-    """The latest decision by dataset name; empty before the first."""
-    decision: Digest | None
-    """The Decide trial that made them."""
-    arms: Mapping[str, Mapping[LearningRate, Digest]]
-    """The arms of that decision."""
-    rung: int
-    """Of that decision, from 0."""
-    decided: bool
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    """The latest by dataset name; a dataset whose arms all failed has none."""
+    decision: Digest | None = None
+    """The latest Decide trial that has answered."""
+    sentence: str = ""
+    """Its answer for people."""
+    decided: bool = False
     """The last rung is decided."""
-    failures: tuple[str, ...]
-    """Arms, or decisions, that failed for good, in words."""
-    blocked: bool
-    """A decision failed: the race cannot go on."""
-    missing: Mapping[str, frozenset[LearningRate]] = field(default_factory=dict)
-    """Rates by dataset whose arm failed for good at this rung or before: the answer cannot be sure without them."""
+    failures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What failed for good, in words, by dataset name (or CONTROL)."""
+    missing: Missing = field(default_factory=dict)
+    """At the rungs so far."""
+    obstacle: str | None = None
+    """Why the race cannot go on."""
+    tokens_ahead: Tokens = NO_TOKENS
+    """That later rungs train if no rate is dropped."""
 
 
 def plan_sweep(segments: Segments) -> Sweep:
     """Add arms and decisions, rung after rung, as far as the outcomes reach."""
     recipe = segments.recipe
-    grid = {dataset.name: recipe.rates for dataset in recipe.spec.datasets}
-    state = Sweep({}, None, {}, 0, decided=False, failures=(), blocked=False)
+    grid: Grid = {dataset.name: recipe.rates for dataset in recipe.spec.datasets}
     controls = _controls(segments)
+    sweep = Sweep()
     for rung in range(len(recipe.rungs)):
-        round_ = _rung(segments, controls, rung, grid, state)
-        if rung == 0 and round_.choices:
-            wider = _widened(grid, round_.choices)
-            if wider != grid:
-                grid = wider
-                round_ = _rung(segments, controls, rung, grid, state)
-        if not round_.choices:
-            return round_
-        state = round_
-        grid = {name: choice.survivors for name, choice in state.choices.items() if choice.survivors}
-        if not grid:
+        round_ = _rung(segments, controls, rung, grid, sweep.missing)
+        if rung == 0 and round_.decision and (wider := _widened(grid, round_.choices)) != grid:
+            sweep = _after(sweep, round_, rung)
+            grid, round_ = wider, _rung(segments, controls, rung, wider, sweep.missing)
+        sweep = _after(sweep, round_, rung)
+        if not round_.decision:
+            return replace(sweep, tokens_ahead=_ahead(recipe, grid, rung))
+        grid = {name: rates for name, choice in round_.choices.items() if (rates := _survivors(choice))}
+        if not grid:  # every rate diverged
             break
-    return Sweep(state.choices, state.decision, state.arms, state.rung, True, state.failures, blocked=False)
+    return replace(sweep, decided=True)
 
 
-def _controls(segments: Segments) -> dict[LearningRate, list[Digest]]:
+def _survivors(choice: RateChoice) -> tuple[LearningRate, ...]:
+    return tuple(sorted(arm.learning_rate for arm in choice.arms if arm.learning_rate in choice.survivors))
+
+
+def _ahead(recipe: Recipe, grid: Grid, rung: int) -> Tokens:
+    lines = sum(len(rates) for rates in grid.values())
+    return Tokens(lines * sum(recipe.tokens_of_rung(later) for later in range(rung + 1, len(recipe.rungs))))
+
+
+# --- arms ---------------------------------------------------------------------------------------------------------
+
+
+def _controls(segments: Segments) -> Controls:
     recipe = segments.recipe
     if recipe.replay is None:
         return {}
     data = mixture({segments.inputs.prepared[recipe.replay.name]: Fraction(1)})
     return {
-        rate: [
-            segments.arm(Line("control", data, rate, recipe.seed + number), 0, STAGE)
+        rate: tuple(
+            segments.arm(Line(CONTROL, data, rate, recipe.seed + number), 0, STAGE)
             for number in range(recipe.replicates)
-        ]
+        )
         for rate in recipe.rates
     }
 
@@ -93,56 +127,87 @@ def _line(segments: Segments, name: str, rate: LearningRate) -> Line:
     recipe, prepared = segments.recipe, segments.inputs.prepared
     parts = {prepared[name]: 1 - recipe.screening_share}
     if recipe.replay:
-        parts[prepared[recipe.replay.name]] = (
-            parts.get(prepared[recipe.replay.name], Fraction(0)) + recipe.screening_share
-        )
+        replay = prepared[recipe.replay.name]
+        parts[replay] = parts.get(replay, Fraction(0)) + recipe.screening_share
     return Line(name, mixture(parts), rate, recipe.seed)
 
 
-def _rung(
-    segments: Segments,
-    controls: Mapping[LearningRate, list[Digest]],
-    rung: int,
-    grid: Mapping[str, tuple[LearningRate, ...]],
-    before: Sweep,
-) -> Sweep:
-    """One rung: its arms, and its decision when all of them have ended. Without choices: not decided yet."""
+# --- one rung -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """One rung: what its decision says, or why there is none yet (or ever)."""
+
+    failures: Mapping[str, tuple[str, ...]]
+    missing: Missing = field(default_factory=dict)
+    decision: Digest | None = None
+    choices: Mapping[str, RateChoice] = field(default_factory=dict)
+    sentence: str = ""
+    obstacle: str | None = None
+
+
+def _after(sweep: Sweep, round_: _Round, rung: int) -> Sweep:
+    failures = {name: _once((*sweep.failures.get(name, ()), *words)) for name, words in round_.failures.items()}
+    sweep = replace(sweep, failures={**sweep.failures, **failures}, obstacle=round_.obstacle)
+    if round_.decision is None:
+        return sweep
+    answers = {name: Answer(choice, rung) for name, choice in round_.choices.items()}
+    return replace(
+        sweep,
+        answers={**sweep.answers, **answers},
+        decision=round_.decision,
+        sentence=round_.sentence,
+        missing={**sweep.missing, **round_.missing},
+    )
+
+
+def _once(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(words))
+
+
+def _rung(segments: Segments, controls: Controls, rung: int, grid: Grid, before: Missing) -> _Round:
+    """Its arms, and its decision when all of them have ended. `before`: what is missing from earlier rungs."""
     arms = {
         name: {rate: segments.arm(_line(segments, name, rate), rung, STAGE) for rate in rates}
         for name, rates in grid.items()
     }
+    failures = _failures(segments, arms, controls)
     watched = [digest for rates in arms.values() for digest in rates.values()]
     watched += [digest for digests in controls.values() for digest in digests]
-    failures = list(before.failures)
-    for name, rates in arms.items():
-        for rate, digest in rates.items():
-            if isinstance(outcome := segments.outcomes.get(digest), Failed):
-                failures.append(f"{name} at {rate}: {outcome.reason}: {outcome.message}")
-    undecided = Sweep({}, before.decision, before.arms, rung, decided=False, failures=tuple(failures), blocked=False)
     if any(digest not in segments.outcomes for digest in watched):
-        return undecided
+        return _Round(failures)
     scored = {digest: scored for digest in watched if (scored := _scored(segments, digest))}
+    if any(digest not in segments.outcomes for digest in scored.values()):
+        return _Round(failures)
     present = {name: {rate: d for rate, d in rates.items() if d in scored} for name, rates in arms.items()}
     present = {name: rates for name, rates in present.items() if rates}
     if not present:
-        return Sweep({}, before.decision, before.arms, rung, False, tuple(failures), blocked=True)
-    if any(digest not in segments.outcomes for digest in scored.values()):
-        return undecided
+        return _Round(failures, obstacle="no arm is left")
     missing = {
-        name: before.missing.get(name, frozenset()) | (arms[name].keys() - rates.keys())
-        for name, rates in present.items()
+        name: before.get(name, frozenset()) | (arms[name].keys() - rates.keys()) for name, rates in present.items()
     }
     decision = _decide(segments, present, missing, controls, scored, rung)
     match segments.outcomes.get(decision):
         case Succeeded(result) if result.decision is not None:
-            names = {segments.inputs.prepared[name]: name for name in grid}
-            choices = {names[choice.dataset]: choice for choice in result.decision.rates if choice.dataset in names}
-            return Sweep({**before.choices, **choices}, decision, arms, rung, False, tuple(failures), False, missing)
+            choices = _choices(segments, result.decision, present)
+            if choices is None:
+                return _Round(failures, obstacle="the decision does not answer what it was asked")
+            return _Round(failures, missing, decision, choices, result.decision.sentence)
         case Failed(reason, message):
-            failures.append(f"decision: {reason}: {message}")
-            return Sweep({}, before.decision, before.arms, rung, False, tuple(failures), blocked=True)
+            return _Round(failures, obstacle=f"the decision failed: {reason}: {message}")
         case _:
-            return undecided
+            return _Round(failures)
+
+
+def _failures(segments: Segments, arms: Arms, controls: Controls) -> dict[str, tuple[str, ...]]:
+    lines = [(name, rate, digest) for name, rates in arms.items() for rate, digest in rates.items()]
+    lines += [(CONTROL, rate, digest) for rate, digests in controls.items() for digest in digests]
+    found: dict[str, tuple[str, ...]] = {}
+    for name, rate, digest in lines:
+        if isinstance(outcome := segments.outcomes.get(digest), Failed):
+            found[name] = (*found.get(name, ()), f"{name} at {rate}: {outcome.reason}: {outcome.message}")
+    return {name: _once(words) for name, words in found.items()}
 
 
 def _scored(segments: Segments, arm: Digest) -> Digest | None:
@@ -152,21 +217,26 @@ def _scored(segments: Segments, arm: Digest) -> Digest | None:
         return None
     have = {score.text for score in outcome.result.held_out}
     want = {ref.digest for ref in segments.inputs.held_out}
-    if want <= have or outcome.result.checkpoint is None:
+    if want <= have or not segments.can_continue(arm):
         return arm
     work = EvaluateWork(
         segment=TrialRef(digest=arm),
         held_out=segments.inputs.held_out,
         sequence_length=segments.recipe.spec.training.sequence_length,
+        precision=segments.recipe.precision,
     )
-    return segments.trials.add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), STAGE, "score of a reused arm")
+    title = f"score of {segments.trials.title(arm)}"
+    return segments.trials.add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), STAGE, title)
+
+
+# --- its decision -------------------------------------------------------------------------------------------------
 
 
 def _decide(
     segments: Segments,
-    arms: Mapping[str, Mapping[LearningRate, Digest]],
-    missing: Mapping[str, frozenset[LearningRate]],
-    controls: Mapping[LearningRate, list[Digest]],
+    arms: Arms,
+    missing: Missing,
+    controls: Controls,
     scored: Mapping[Digest, Digest],
     rung: int,
 ) -> Digest:
@@ -204,9 +274,21 @@ def _decide(
     return segments.trials.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, title)
 
 
-def _widened(
-    grid: Mapping[str, tuple[LearningRate, ...]], choices: Mapping[str, RateChoice]
-) -> dict[str, tuple[LearningRate, ...]]:
+def _choices(segments: Segments, document: Decision, asked: Arms) -> dict[str, RateChoice] | None:
+    """By dataset name; None unless there is one for every dataset, at the rates that it was asked for."""
+    by_data = {choice.dataset: choice for choice in document.rates}
+    choices = {}
+    for name, rates in asked.items():
+        choice = by_data.get(segments.inputs.prepared[name])
+        if choice is None or {arm.learning_rate for arm in choice.arms} != rates.keys():
+            return None
+        if choice.chosen is not None and choice.chosen not in rates:
+            return None
+        choices[name] = choice
+    return choices
+
+
+def _widened(grid: Grid, choices: Mapping[str, RateChoice]) -> Grid:
     """One more grid point for a dataset whose fitted optimum lies outside its grid (first rung only)."""
     wider = dict(grid)
     for name, choice in choices.items():

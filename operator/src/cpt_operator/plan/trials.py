@@ -36,6 +36,10 @@ class Trials:
             self._by_digest[digest] = PlannedTrial(digest, planned, stage, title, tokens, needs)
         return digest
 
+    def title(self, digest: Digest) -> str:
+        """Of a trial that was added."""
+        return self._by_digest[digest].title
+
     def all(self) -> tuple[PlannedTrial, ...]:
         """In the order in which they were added."""
         return tuple(self._by_digest.values())

@@ -89,6 +89,8 @@ class Plan:
     stages: tuple[StageStatus, ...] = ()
     datasets: tuple[DatasetStatus, ...] = ()
     best: Best | None = None
+    tokens_ahead: Tokens = NO_TOKENS
+    """That trials which are not known yet will train at most."""
     tokens_naive: Tokens = NO_TOKENS
     """By the study's protocol: each point of each sweep its own run."""
     finding: Finding | None = None
