@@ -6,6 +6,7 @@ goes to standard output, everything else to standard error, and errors end with 
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -57,6 +58,14 @@ class PlanOutput(StrEnum):
     MARKDOWN = "markdown"
 
 
+class DataOutput(StrEnum):
+    """Formats of everything else."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
 def _count(text: str) -> Tokens:
     try:
         return Tokens.parse(text)
@@ -104,6 +113,35 @@ def plan_command(
 
     prices = Prices(parameters, tokens_per_second_per_gpu, price_per_gpu_hour)
     show(filename or [], kustomize, namespace, output, prices, fail_over_cost)
+
+
+@app.command("run")
+def run_command(
+    store: Annotated[
+        str, typer.Option("--store", help="A folder, or s3://bucket[/prefix] with AWS_* in the environment.")
+    ],
+    filename: Files = None,
+    namespace: Namespace = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=1, help="Trials at the same time; scheduling.parallelTrials, or 1.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Training processes of a trial, instead of the manifest's.")
+    ] = None,
+    source_root: Annotated[
+        Path | None, typer.Option(help="A folder that stands for S3: s3://BUCKET/KEY is read from FOLDER/KEY.")
+    ] = None,
+    logs: Annotated[
+        Path | None, typer.Option(help="What trials print; logs below the store, or ./cpt-logs with S3.")
+    ] = None,
+    output: Annotated[DataOutput, typer.Option("--output", "-o", help="Of the answer.")] = DataOutput.TABLE,
+) -> None:
+    """Run an experiment, and trials written by hand, on this machine; again and it goes on where it was."""
+    from kubectl_cpt.run import Options, run
+
+    if not filename:
+        raise typer.BadParameter("name the manifests", param_hint="--filename")
+    run(Options(filename, store, namespace, parallel, processes, source_root, logs, output), os.environ)
 
 
 def main() -> None:

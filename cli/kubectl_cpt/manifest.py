@@ -35,6 +35,8 @@ Path_ = tuple[str | int, ...]
 
 DEFAULT_NAMESPACE = "default"
 _PROBLEMS_SHOWN = 20
+EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
+"""Numbers that PyYAML takes for strings."""
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _EXACTLY_ONE: dict[type[Model], tuple[str, ...]] = {
     Base: ("uri", "trial_name"),
@@ -114,9 +116,7 @@ class _Loader(yaml.SafeLoader):
     """PyYAML's, with numbers as every newer reader takes them."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789"))
 
 
 @dataclass(frozen=True, slots=True)

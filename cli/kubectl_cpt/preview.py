@@ -104,10 +104,10 @@ def preview(document: Document[CPTExperimentSpec], manifests: Manifests, prices:
         namespace=document.namespace,
         summary=_summary(recipe),
         rows=tuple(_rows(forecast)),
-        trials=tuple(Line(t.stage, t.spec.type, t.title, t.tokens) for t in forecast.most.trials),
+        trials=tuple(Line(t.stage, t.spec.type, t.title, int(t.tokens)) for t in forecast.most.trials),
         least=Bill.of(least, prices),
         most=Bill.of(most, prices),
-        naive=Bill.of(forecast.most.tokens_naive, prices),
+        naive=Bill.of(int(forecast.most.tokens_naive), prices),
         warnings=tuple(_warnings(document.spec, recipe, most)),
         notes=tuple(_notes(document, manifests, forecast)),
     )

@@ -11,6 +11,7 @@ import yaml
 
 from kubectl_cpt import numbers
 from kubectl_cpt.bill import Bill
+from kubectl_cpt.manifest import EXPONENT
 from kubectl_cpt.numbers import amount, percent, span
 from kubectl_cpt.preview import Preview, Row
 
@@ -24,7 +25,14 @@ def as_json(document: Any) -> str:
 
 def as_yaml(document: Any) -> str:
     """As it stands in manifests."""
-    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    return str(yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's, which would write the string 1e-5 without quotes, and every newer reader takes that for a number."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789"))
 
 
 def document_of(previews: Sequence[Preview], hand: Sequence[Row]) -> dict[str, Any]:

@@ -1,0 +1,131 @@
+"""What came out of a run, what it cost, and where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cpt_api.experiment import CPTExperimentStatus, Ledger, TrialCounts
+from cpt_api.layout import data_prefix, result_key
+from cpt_api.result import RateChoice
+from cpt_api.trial import TrialType
+from cpt_api.values import Digest, Tokens
+from cpt_operator.plan import Failed, Succeeded
+from kubectl_cpt.machine.world import BY_HAND, World
+from kubectl_cpt.numbers import amount, duration, percent
+from kubectl_cpt.render import columns
+
+
+def status_of(world: World) -> CPTExperimentStatus:
+    """As the operator would write it, without conditions."""
+    plan = world.plan
+    jobs = [job for job in world.jobs if job.stage != BY_HAND]
+    outcomes = [world.outcomes.get(job.digest) for job in jobs if job.digest]
+    failed = sum(isinstance(outcome, Failed) for outcome in outcomes)
+    succeeded = sum(isinstance(outcome, Succeeded) for outcome in outcomes)
+    names = {job.digest: job.name for job in jobs}
+    best = plan.best.model_copy(update={"trial": names.get(plan.best.digest, plan.best.trial)}) if plan.best else None
+    return CPTExperimentStatus(
+        stage=next((stage.name for stage in plan.stages if stage.state != "Decided"), None),
+        trials=TrialCounts(
+            total=len(jobs),
+            queued=len(jobs) - succeeded - failed,
+            succeeded=succeeded,
+            failed=failed,
+            reused=sum(job.digest in world.outcomes and job.digest not in world.memory.attempts for job in jobs),
+        ),
+        trials_summary=f"{succeeded + failed}/{len(jobs)}",
+        stages=plan.stages,
+        datasets=plan.datasets,
+        best=best,
+        ledger=Ledger(
+            tokens_trained=Tokens(world.tokens_trained),
+            tokens_reused=Tokens(world.tokens_reused),
+            tokens_naive=plan.tokens_naive,
+            gpu_seconds=round(_gpu_seconds(world)),
+        ),
+    )
+
+
+def document_of(world: World, store: str, logs: Path) -> dict[str, Any]:
+    """For `-o json` and `-o yaml`."""
+    trials = [
+        {"name": job.name, "stage": job.stage, "title": job.title, "digest": job.digest}
+        for job in world.jobs
+        if job.digest
+    ]
+    return {
+        "kind": "Run",
+        "experiment": world.experiment.name if world.experiment else None,
+        "status": status_of(world).to_dict() if world.experiment else None,
+        "trials": trials,
+        "places": dict(_places(world, store, logs)),
+    }
+
+
+def as_text(world: World, store: str, logs: Path, seconds: float) -> str:
+    """For people."""
+    lines: list[str] = []
+    if world.experiment:
+        status = status_of(world)
+        lines += [f"{world.experiment.name}: {world.plan.message}", "", *_decisions(world, status), ""]
+        lines += [*columns(list(_bill(status, seconds))), ""]
+    lines += columns(list(_places(world, store, logs)))
+    return "\n".join(lines) + "\n"
+
+
+def _decisions(world: World, status: CPTExperimentStatus) -> Iterator[str]:
+    rows = [("DATASET", "VERDICT", "LEARNING RATE", "GAIN", "95 %")]
+    rows += [
+        (d.name, d.verdict or "", str(d.best_learning_rate or ""), d.effect or "", d.interval or "")
+        for d in status.datasets
+    ]
+    yield from columns(rows)
+    yield "gain: bits per byte of the target saved against the base"
+    for name, choice in _choices(world).items():
+        yield f"{name}: {choice.reason}"
+
+
+def _choices(world: World) -> dict[str, RateChoice]:
+    """The newest answer for each dataset."""
+    names = {job.digest: job.title for job in world.jobs if job.spec.type is TrialType.PREPARE and job.stage != BY_HAND}
+    found: dict[str, RateChoice] = {}
+    for job in world.jobs:
+        outcome = world.outcomes.get(job.digest) if job.digest else None
+        if isinstance(outcome, Succeeded) and outcome.result.decision:
+            found |= {names[choice.dataset]: choice for choice in outcome.result.decision.rates}
+    return dict(sorted(found.items()))
+
+
+def _bill(status: CPTExperimentStatus, seconds: float) -> Iterator[tuple[str, str]]:
+    ledger = status.ledger
+    trained = f"{amount(ledger.tokens_trained)} tokens by runs on this store, {amount(ledger.tokens_reused)} reused"
+    if ledger.tokens_naive:
+        own = percent(ledger.tokens_trained, ledger.tokens_naive)
+        trained += f"; as separate runs {amount(ledger.tokens_naive)}, without control ({own})"
+    yield ("trained", trained)
+    yield (
+        "trials",
+        f"{status.trials.succeeded} succeeded, {status.trials.failed} failed, {status.trials.reused} reused",
+    )
+    yield ("time", f"{duration(seconds)} in this run; {ledger.gpu_seconds:,d} GPU-seconds in all")
+
+
+def _gpu_seconds(world: World) -> float:
+    own = (world.outcomes.get(digest) for digest in world.memory.attempts)
+    return sum(outcome.result.gpu_seconds for outcome in own if isinstance(outcome, Succeeded))
+
+
+def _places(world: World, store: str, logs: Path) -> Iterator[tuple[str, str]]:
+    """By what lies there."""
+    best = world.plan.best
+    outcome = world.outcomes.get(best.digest) if best else None
+    if best and isinstance(outcome, Succeeded) and outcome.result.checkpoint:
+        prefix = data_prefix(world.namespace, best.digest)
+        yield ("best", f"{store}/{prefix}{outcome.result.checkpoint.manifest}")
+    decision = next((stage.decision for stage in world.plan.stages if stage.decision), None)
+    if decision:
+        yield ("decision", f"{store}/{result_key(world.namespace, Digest(decision))}")
+    yield ("store", store)
+    yield ("logs", str(logs))

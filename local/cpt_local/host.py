@@ -1,0 +1,114 @@
+"""Whether this machine can hold a cluster, found out before anything is changed.
+
+check(["kubernetes", "helm"])     returns, after installing Debian packages that are missing, or says what to do
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cpt_local import cache, programs
+from cpt_local.cluster import state_root
+from cpt_local.errors import UnsuitableError
+from cpt_local.node import HIDDEN
+from cpt_local.processes import run
+
+_WAYS_ON = (
+    "Without a local cluster: `kubectl cpt run -f experiment.yaml --store DIR` runs the same trials as processes on "
+    "this machine, and the chart in helm/ installs on any Kubernetes from 1.30 that has training-operator 1.9."
+)
+_PACKAGES = {
+    "containerd": ("containerd", "ctr"),
+    "runc": ("runc",),
+    "containernetworking-plugins": ("/usr/lib/cni/bridge",),
+    "iptables": ("iptables",),
+    "nftables": ("nft",),
+    "conntrack": ("conntrack",),
+    "iproute2": ("ip",),
+    "util-linux": ("nsenter", "unshare", "setpriv"),
+    "tini": ("tini",),
+    "mmdebstrap": ("mmdebstrap",),
+    "openssl": ("openssl",),
+    "prometheus": ("prometheus",),
+}
+"""Debian's package -> what we need of it."""
+
+
+def check(upstream: Sequence[str]) -> None:
+    """Return when the cluster can be made; missing packages are installed.
+
+    Raises UnsuitableError with everything that must be done first.
+    """
+    problems = [problem for problem in (_system(), _go(upstream), _folders(), _cgroups()) if problem]
+    missing = missing_packages()
+    if missing and not _installs_packages():
+        problems.append(f"these packages are missing: run `apt-get install {' '.join(missing)}` (names as in Debian)")
+    if problems:
+        raise UnsuitableError("\n  ".join(["a cluster cannot be made here:", *problems, _WAYS_ON]))
+    if missing:
+        print(f"installing {' '.join(missing)}", flush=True)
+        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+        run("apt-get", "update", env=quiet)
+        run("apt-get", "install", "--yes", "--no-install-recommends", *missing, env=quiet)
+    _load_bridge_filter()
+
+
+def missing_packages() -> list[str]:
+    """Debian packages of which something is not here."""
+    return [package for package, needs in _PACKAGES.items() if not all(map(shutil.which, needs))]
+
+
+def _system() -> str | None:
+    if sys.platform != "linux":
+        return (
+            f"this is {platform.system()}: nodes need Linux's namespaces and control groups; use a Linux machine or VM"
+        )
+    if platform.machine() not in ("x86_64", "aarch64"):
+        return f"this is {platform.machine()}: x86_64 or aarch64 is expected"
+    if os.geteuid() != 0:
+        return f"this is user {os.geteuid()}: nodes need root; run the same command with sudo"
+    return None
+
+
+def _go(upstream: Sequence[str]) -> str | None:
+    unmade = [name for name in upstream if not programs.is_made(name)]
+    if unmade and shutil.which("go") is None:
+        return f"{', '.join(unmade)} must be built and there is no Go: install Go 1.21 or newer (https://go.dev/dl)"
+    return None
+
+
+def _folders() -> str | None:
+    for place in (state_root(), cache.root(), Path(sys.prefix)):
+        if any(place.is_relative_to(hidden) for hidden in HIDDEN):
+            return (
+                f"{place} lies below {', '.join(HIDDEN)}, which a node does not see: put the repository elsewhere, or "
+                "set XDG_STATE_HOME and XDG_CACHE_HOME"
+            )
+    return None
+
+
+def _cgroups() -> str | None:
+    if sys.platform == "linux" and not any(line.split()[2].startswith("cgroup") for line in _mounts()):
+        return (
+            "no control groups are mounted at /sys/fs/cgroup: pods cannot be limited, start in a machine that has them"
+        )
+    return None
+
+
+def _mounts() -> list[str]:
+    return Path("/proc/mounts").read_text().splitlines()
+
+
+def _installs_packages() -> bool:
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def _load_bridge_filter() -> None:
+    """Pods of one node reach each other's Services only when bridged packets are filtered."""
+    if not Path("/proc/sys/net/bridge").exists():
+        run("modprobe", "br_netfilter")

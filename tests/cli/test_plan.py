@@ -1,0 +1,159 @@
+"""`kubectl cpt plan`: golden output for the demo, bounds, prices, and what it must not load."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from kubectl_cpt.bill import Bill, Prices
+from kubectl_cpt.errors import Exit
+from kubectl_cpt.foresee import foresee, tokens
+from kubectl_cpt.main import app
+from kubectl_cpt.manifest import Document
+from make import make_experiment
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+DEMO = ("-f", str(ROOT / "examples/demo"))
+PRICES = ("--parameters", "0.92M", "--tokens-per-second-per-gpu", "4000", "--price-per-gpu-hour", "2.5")
+FORMATS = {"wide": "demo-plan.txt", "markdown": "demo-plan.md", "yaml": "demo-plan.yaml"}
+
+
+def plan(*arguments: str, text: str | None = None) -> Result:
+    return CliRunner().invoke(app, ["plan", *arguments], input=text)
+
+
+def manifest(**changes: Any) -> str:
+    body = {
+        "apiVersion": "cpt.dev/v1alpha1",
+        "kind": "CPTExperiment",
+        "metadata": {"name": "sweep"},
+        "spec": make_experiment(**changes).to_dict(),
+    }
+    return json.dumps(body)  # JSON is YAML
+
+
+class TestGolden:
+    """What others rely on is a golden file; `python tests/cli/test_plan.py` writes them anew."""
+
+    @pytest.mark.parametrize("output", FORMATS)
+    def test_demo(self, output: str) -> None:
+        """The demo's plan is that of the file, to the byte."""
+        done = plan(*DEMO, *PRICES, "-o", output)
+        assert done.exit_code == Exit.SUCCESS, done.stderr
+        assert done.stdout == (GOLDEN / FORMATS[output]).read_text()
+
+    def test_json_says_the_same_as_yaml(self) -> None:
+        """Both are one document."""
+        done = plan(*DEMO, *PRICES, "-o", "json")
+        assert json.loads(done.stdout) == yaml.safe_load((GOLDEN / "demo-plan.yaml").read_text())
+
+
+class TestBounds:
+    """Between them lies every way that the race can go."""
+
+    def test_rungs_of_survivors_only(self) -> None:
+        """With one rung nothing can be dropped; with two, half of the rates at most."""
+        one = foresee(Document("a", "b", make_experiment()))
+        assert tokens(one.least.trials) == tokens(one.most.trials)
+        sweep = {"learningRates": ["1e-5", "1e-4", "1e-3", "1e-2", "1e-1"], "rungs": ["10240", "20480"]}
+        two = foresee(Document("a", "b", make_experiment(recipe={"learningRateSweep": sweep})))
+        first = (2 + 2) * 5 * 10240
+        second = (16384 - 8192) + (20480 - 16384)
+        assert tokens(two.least.trials) == first + 2 * 3 * second
+        assert tokens(two.most.trials) == first + 2 * 5 * second
+
+    def test_a_widened_grid_costs_more(self) -> None:
+        """One more rate per dataset, without a control."""
+        forecast = foresee(Document("a", "b", make_experiment()))
+        assert tokens(forecast.widened.trials) - tokens(forecast.most.trials) == 2 * 10240
+
+
+class TestBill:
+    """6ND, GPU-hours, money."""
+
+    def test_by_hand(self) -> None:
+        """The example of the module's docstring."""
+        bill = Bill.of(1_500_000_000, Prices(7_000_000_000, 9000, 2.5))
+        assert bill.flops == pytest.approx(6.3e19)
+        assert bill.gpu_hours == pytest.approx(46.296, abs=1e-3)
+        assert bill.cost == pytest.approx(115.74, abs=1e-2)
+
+    def test_unknown_is_not_zero(self) -> None:
+        """What the user did not tell is None."""
+        assert Bill.of(1000, Prices()) == Bill(1000, None, None, None)
+
+    @pytest.mark.parametrize(("limit", "want"), [("0.2", Exit.TOO_EXPENSIVE), ("100", Exit.SUCCESS)])
+    def test_fail_over_cost(self, limit: str, want: Exit) -> None:
+        """The plan is printed, and the exit code is 4 when it may cost more."""
+        done = plan(*DEMO, *PRICES, "--fail-over-cost", limit)
+        assert done.exit_code == want
+        assert "tokens trained" in done.stdout
+
+    def test_fail_over_cost_needs_prices(self) -> None:
+        """An unknown price is not a low one."""
+        done = plan(*DEMO, "--fail-over-cost", "1")
+        assert done.exit_code == Exit.FAILED
+        assert "--price-per-gpu-hour" in done.stderr
+
+
+class TestWarnings:
+    """What will run, and will not tell what one hopes for."""
+
+    @pytest.mark.parametrize(
+        ("changes", "want"),
+        [
+            pytest.param({"replay": None, "evaluation": "linux"}, "no control", id="no replay"),
+            pytest.param({"training": {"replicates": 1}}, "no run-noise estimate", id="one replicate"),
+            pytest.param({"budget": {"tokens": "1000"}}, "BudgetExhausted", id="budget"),
+            pytest.param({"recipe": {"learningRates": ["1e-4"]}}, "nothing to compare", id="one rate"),
+            pytest.param({"recipe": {"rungs": ["10000"]}}, "rung 10000 becomes 10240", id="rounded"),
+            pytest.param({"resources": {"nodes": 3}}, "not divisible by 3 processes", id="batch"),
+            pytest.param({"datasets": "1000"}, "repeated 5.1 times", id="epochs"),
+        ],
+    )
+    def test_said(self, changes: dict[str, Any], want: str) -> None:
+        """In a sentence."""
+        spec = make_experiment().to_dict()
+        if "recipe" in changes:
+            changes = {"recipe": {"learningRateSweep": spec["recipe"]["learningRateSweep"] | changes["recipe"]}}
+        if "training" in changes:
+            changes = {"training": spec["training"] | changes["training"]}
+        if changes.get("evaluation") == "linux":
+            changes["evaluation"] = {"target": spec["evaluation"]["target"]}
+        if "datasets" in changes:
+            changes = {"datasets": [spec["datasets"][0] | {"maxTokens": changes["datasets"]}]}
+        done = plan("-f", "-", text=manifest(**changes))
+        assert done.exit_code == Exit.SUCCESS, done.stderr
+        assert any(want in line for line in done.stdout.splitlines() if line.startswith("warning:"))
+
+    def test_a_base_that_is_not_there(self) -> None:
+        """Its cost is not counted, and the plan says so."""
+        done = plan("-f", str(ROOT / "examples/demo/experiment.yaml"))
+        assert "CPTTrial demo-base, which is not in these files" in done.stdout
+
+
+def test_light() -> None:
+    """`plan` loads neither a framework nor a cluster's client nor storage: it must answer within a second."""
+    heavy = ("torch", "numpy", "transformers", "kopf", "kubernetes", "aiohttp", "boto3", "rich.live")
+    code = f"""
+import sys
+from typer.testing import CliRunner
+from kubectl_cpt.main import app
+assert CliRunner().invoke(app, {["plan", *DEMO]!r}).exit_code == 0
+print([name for name in {heavy!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+if __name__ == "__main__":
+    for format_, name in FORMATS.items():
+        (GOLDEN / name).write_text(plan(*DEMO, *PRICES, "-o", format_).stdout)
