@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controlplane import daemon, free_port
+from cluster.controlplane import daemon, free_port
 
 BUCKET = "cpt"
 OPERATOR = ("operator", "not-a-secret")
@@ -65,7 +65,7 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
     command = [
         str(weed), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
-        "-s3", f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=64",
+        "-s3", f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=64",
     ]  # fmt: skip
     with daemon(folder, *command) as server:
         store = Seaweed(f"http://127.0.0.1:{s3}")
