@@ -231,6 +231,8 @@ def _kubelet(cluster: Cluster, node: str) -> dict[str, object]:
         "resolvConf": str(cluster.node_folder(node) / "resolv.conf"),
         "volumePluginDir": str(cluster.node_folder(node) / "volume-plugins"),
         "nodeLeaseDurationSeconds": 20,
+        # a changed Secret reaches its pods after this time: training-operator waits for its certificates
+        "syncFrequency": "3s",
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
     }
 
