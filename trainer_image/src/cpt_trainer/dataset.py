@@ -111,6 +111,8 @@ class DatasetManifest(Model):
     """The held-out text."""
     left_out: dict[str, Count] = Field(default_factory=dict)
     """What did not get in, by why: duplicates, bad lines, empty documents …"""
+    bad_lines: tuple[str, ...] = ()
+    """The first ones: file, line, what was found."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,11 @@ def _become(writer: int, parent: int, others: tuple[int, ...]) -> None:
         os.dup2(writer, stream)
     os.close(writer)
     faulthandler.enable()
+    die_with(parent)
+
+
+def die_with(parent: int) -> None:
+    """Be killed by Linux when the parent process is gone."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
         if os.getppid() != parent:  # it died before we could ask
