@@ -16,7 +16,7 @@ from cpt_trainer.store import Address, Store, open_address
 from kubectl_cpt import render
 from kubectl_cpt.errors import CliError
 from kubectl_cpt.machine import answer
-from kubectl_cpt.machine.attempt import Machine
+from kubectl_cpt.machine.attempt import TRAINER, Machine
 from kubectl_cpt.machine.display import display_for
 from kubectl_cpt.machine.lock import Lock, acquire
 from kubectl_cpt.machine.memory import recall
@@ -35,12 +35,14 @@ class Options:
 
     files: Sequence[str]
     store: str
-    namespace: str | None
-    parallel: int | None
-    processes: int | None
-    source_root: Path | None
-    logs: Path | None
-    output: str
+    namespace: str | None = None
+    parallel: int | None = None
+    processes: int | None = None
+    source_root: Path | None = None
+    logs: Path | None = None
+    output: str = "table"
+    program: Sequence[str] = TRAINER
+    """What carries out a verb."""
 
 
 def run(options: Options, environment: Mapping[str, str]) -> None:
@@ -73,6 +75,7 @@ def _run(options: Options, manifests: Manifests, store: Store, lock: Lock, envir
         processes=options.processes,
         inherited=lock.descriptors,
         environment=environment,
+        program=options.program,
     )
     began = time.monotonic()
     with display_for(Console(stderr=True)) as display:

@@ -25,7 +25,10 @@ def main() -> None:
     verb, _, trial, _, uri = sys.argv[1:]
     document = TrialDocument.model_validate_json(Path(trial).read_text())
     store = open_store(uri)
-    store.put(f"{data_prefix(document.namespace, document.digest)}attempts/{document.attempt}", verb.encode())
+    store.put(
+        f"{data_prefix(document.namespace, document.digest)}attempts/{document.attempt}",
+        f"{verb} {os.getpid()}".encode(),
+    )
     code = fault(document)
     if code == 0:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

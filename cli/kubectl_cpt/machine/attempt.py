@@ -33,6 +33,7 @@ from cpt_trainer.errors import MissingError
 from cpt_trainer.store import Store
 from kubectl_cpt.machine.world import Job
 
+TRAINER = (sys.executable, "-m", "cpt_trainer")
 _TAIL_BYTES = 64 * 1024
 _NOT_INHERITED = ("CPT_TRIAL", "CPT_STORE", "CPT_METRICS_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
 """A pod's variables: they would make a trial believe that it is one."""
@@ -53,7 +54,7 @@ class Machine:
     inherited: tuple[int, ...]
     """Open files that hold the lock."""
     environment: Mapping[str, str]
-    program: Sequence[str] = (sys.executable, "-m", "cpt_trainer")
+    program: Sequence[str] = TRAINER
     """What carries out a verb."""
 
     def processes_of(self, resources: Resources) -> int:

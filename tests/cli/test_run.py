@@ -1,0 +1,177 @@
+"""`kubectl cpt run` with real processes: what runs, in which order, how often, and what a restart does again."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.bench import ALL, TOKENS, TRAINS, Bench
+from cpt_trainer.store import open_store
+from kubectl_cpt.errors import Busy, Exit
+from kubectl_cpt.machine.lock import acquire
+
+pytestmark = pytest.mark.processes
+
+
+def wait_for(path: Path, pattern: str) -> Path:
+    """The first file that matches; the test's own timeout ends this when none ever does."""
+    while True:
+        for found in path.glob(pattern):
+            return found
+        time.sleep(0.02)
+
+
+class TestWhole:
+    """From a manifest to an answer."""
+
+    def test_an_experiment(self, bench: Bench) -> None:
+        """Every trial of the plan runs once, and every dataset has a rate."""
+        done = bench.run()
+        assert done.code == Exit.SUCCESS, done.said
+        assert len(bench.attempts()) == ALL
+        assert {d["name"]: d["bestLearningRate"] for d in done.answer["status"]["datasets"]} == {"python": "1e-4"}
+        assert done.answer["status"]["ledger"]["tokensTrained"] == str(TOKENS)
+        assert Path(done.answer["places"]["decision"]).exists()
+
+    def test_again(self, bench: Bench) -> None:
+        """A second run trains nothing and gives the same answer."""
+        first, second = bench.run(), bench.run()
+        assert second.code == Exit.SUCCESS
+        assert second.answer == first.answer
+        assert len(bench.attempts()) == ALL
+
+    def test_another_experiment_reuses(self, bench: Bench) -> None:
+        """Equal trials are found by their digest: only its own Preflight runs."""
+        bench.run()
+        other = bench.experiment()
+        other["metadata"]["name"] = "other"
+        bench.write(other)
+        done = bench.run()
+        assert done.answer["status"]["ledger"]["tokensTrained"] == "0"
+        assert done.answer["status"]["ledger"]["tokensReused"] == str(TOKENS)
+        assert bench.attempts().count("preflight") == 2
+        assert bench.attempts().count("train") == TRAINS
+
+    def test_trials_by_hand(self, bench: Bench) -> None:
+        """Names are resolved as on a cluster, in any order of the file, and the experiment starts from their end."""
+        bench.write(bench.experiment(model={"trialName": "base"}), *reversed(base_trials(bench)))
+        done = bench.run()
+        assert done.code == Exit.SUCCESS, done.said
+        by_hand = [trial["name"] for trial in done.answer["trials"] if trial["stage"] == "by hand"]
+        assert sorted(by_hand) == ["base", "inputs", "speeches"]
+        assert bench.attempts().count("train") == TRAINS + 1
+
+    def test_without_the_base(self, bench: Bench) -> None:
+        """A base that nobody makes is said before anything runs."""
+        bench.write(bench.experiment(model={"trialName": "base"}))
+        done = bench.run()
+        assert done.code == Exit.FAILED
+        assert "there is no CPTTrial base in the files" in done.said
+        assert bench.attempts() == []
+
+
+def base_trials(bench: Bench) -> list[dict[str, Any]]:
+    """What makes a base: files, their tokens, weights."""
+    config = {"preflightName": "inputs", "input": "config"}
+    inputs = [
+        {"name": "config", "kind": "Tokenizer", "uri": "s3://cpt/base"},
+        {"name": "speeches", "kind": "Dataset", "uri": "s3://cpt/speeches.jsonl"},
+    ]
+    train = {
+        "start": {"random": {"config": config}},
+        "phases": [{"mixture": [{"dataset": {"trialName": "speeches"}, "weight": "1"}]}],
+        "schedule": {"peakLearningRate": "3e-3"},
+        "stopTokens": "10240",
+        "sequenceLength": 64,
+        "globalBatchSize": 8,
+    }
+    prepare = {"source": {"preflightName": "inputs", "input": "speeches"}, "tokenizer": {"source": config}}
+    return [
+        bench.document("CPTTrial", "inputs", {"type": "Preflight", "preflight": {"inputs": inputs}}),
+        bench.document("CPTTrial", "speeches", {"type": "Prepare", "prepare": prepare}),
+        bench.document("CPTTrial", "base", {"type": "Train", "train": train}),
+    ]
+
+
+class TestEnds:
+    """What an exit code means: the table of `cpt_api.exits`."""
+
+    def test_a_free_end_is_retried_at_once(self, bench: Bench) -> None:
+        """Out of memory: half the micro-batch comes next, and nothing is counted."""
+        bench.faults(Evaluate=[212, 143])
+        done = bench.run()
+        assert done.code == Exit.SUCCESS, done.said
+        assert bench.attempts().count("evaluate") == 3
+        assert "told to exit with 212; again now" in done.said
+
+    def test_a_permanent_end_is_not(self, bench: Bench) -> None:
+        """The experiment cannot go on, and says which trial failed, why, and where its output lies."""
+        bench.faults(Preflight=[3])
+        done = bench.run()
+        assert done.code == Exit.FAILED
+        assert bench.attempts() == ["preflight"]
+        assert re.search(r"round 1: ConfigError: exit 3: told to exit with 3; its output: .*-1\.log", done.said)
+
+    def test_what_does_not_depend_on_it_goes_on(self, bench: Bench) -> None:
+        """A failed Prepare stops its own arms only."""
+        bench.faults(Evaluate=[4])
+        done = bench.run()
+        assert done.code == Exit.FAILED
+        assert bench.attempts().count("prepare") == 3
+        assert "base: DataError: exit 4" in done.said
+
+    def test_failed_trials_are_tried_anew_by_the_next_run(self, bench: Bench) -> None:
+        """Running again is what `retry` is on a cluster, and no number of an attempt is used twice."""
+        bench.faults(Preflight=[3])
+        bench.run()
+        done = bench.run()
+        assert done.code == Exit.SUCCESS, done.said
+        assert bench.attempts().count("preflight") == 2
+
+
+class TestInterrupted:
+    """Ctrl-C, kill -9, and two runs at once."""
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_trials_end_first(self, bench: Bench, number: signal.Signals) -> None:
+        """They get SIGTERM, are waited for, and the next run goes on."""
+        bench.faults(Evaluate=[0])
+        process = bench.start()
+        wait_for(bench.store, "data/*/*/attempts/1")
+        while "evaluate" not in bench.attempts():
+            time.sleep(0.02)
+        process.send_signal(number)
+        done = bench.ended(process)
+        assert done.code == Exit.INTERRUPTED
+        assert "run the same command again to go on" in done.said
+        assert bench.run().code == Exit.SUCCESS
+        assert bench.attempts().count("evaluate") == 2
+        assert bench.attempts().count("preflight") == 1
+
+    def test_killed(self, bench: Bench) -> None:
+        """The next run is kept out only as long as a trial that was left behind still runs."""
+        bench.faults(Preflight=[0])
+        process = bench.start()
+        wait_for(bench.store, "data/*/*/attempts/1")
+        process.kill()
+        process.communicate()
+        refused = bench.run()
+        assert refused.code == Exit.BUSY
+        assert f"in use by process {process.pid}, or by a trial that it started" in refused.said
+        os.kill(bench.processes()[0], signal.SIGKILL)
+        assert bench.run().code == Exit.SUCCESS
+
+    def test_one_at_a_time(self, tmp_path: Path) -> None:
+        """A second run on a store is refused, and let in when the first has ended."""
+        store = open_store(str(tmp_path / "store"))
+        lock = acquire(store, "default")
+        with pytest.raises(Busy):
+            acquire(store, "default")
+        lock.release()
+        acquire(store, "default").release()
