@@ -227,7 +227,7 @@ class World:
         """What the training-operator says about pods that it may not create."""
         self.refuse_create: Exception | None = None
         """How the API server answers to the creation of a job."""
-        self.die: tuple[int, str, type[Exception]] | None = None
+        self.die: tuple[int, str, type[BaseException]] | None = None
         """At which write from now on, `before` or `after` its effect, and how."""
         self.settings = make_settings(**settings)
         self.operators = [Operator(self, self.settings, backend_served=backend_served) for _ in range(operators)]

@@ -8,6 +8,7 @@ whatever their names, order of lists, or way of writing `1e-5`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 from cpt_api import PROTOCOL
@@ -42,12 +43,17 @@ def listing_digest(entries: Iterable[tuple[str, int, str]]) -> Digest:
     return sha256(canonical_json([[key, size, etag] for key, size, etag in sorted(entries)]))
 
 
+@cache
+def _names(model: type[Model]) -> tuple[str, ...]:
+    return tuple(model.model_fields)
+
+
 def references(value: Any) -> Iterator[TrialRef | Source]:
     """Every reference below `value`, in the order of the fields."""
     if isinstance(value, TrialRef | Source):
         yield value
     elif isinstance(value, Model):
-        for name in type(value).model_fields:
+        for name in _names(type(value)):
             yield from references(getattr(value, name))
     elif isinstance(value, tuple):
         for item in value:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
@@ -52,12 +53,18 @@ class Model(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """What a digest hashes: every field that says *what*, defaults filled in, in normal form."""
-        fields = type(self).model_fields
         return {
-            field.alias or name: identity_of(value)
-            for name, field in fields.items()
-            if (value := getattr(self, name)) is not None and not any(m is Unhashed for m in field.metadata)
+            alias: identity_of(value)
+            for name, alias in _hashed_fields(type(self))
+            if (value := getattr(self, name)) is not None
         }
+
+
+@cache
+def _hashed_fields(model: type[Model]) -> tuple[tuple[str, str], ...]:
+    """(name, name in a manifest); planning thousands of trials asks for it all the time."""
+    fields = model.model_fields.items()
+    return tuple((name, field.alias or name) for name, field in fields if Unhashed not in field.metadata)
 
 
 def identity_of(value: Any) -> Any:

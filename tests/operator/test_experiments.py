@@ -17,7 +17,7 @@ from cpt_operator.kinds import Key, Kind
 from cpt_operator.plan import Context, plan
 from cpt_operator.records import JobRecord, TrialRecord
 from cpt_operator.status import is_at_work, reason_of
-from make import make_experiment
+from make import make_digest, make_experiment
 from world import NAMESPACE, START, World, works
 
 SWEEP = Key(Kind.EXPERIMENT, NAMESPACE, "sweep")
@@ -177,6 +177,49 @@ class TestSweep:
         await world.settle(30)
         assert ready(world) == ("False", "InputFailed")
 
+    async def test_a_base_that_is_made_anew_changes_nothing(self) -> None:
+        """Which base is meant was settled by the first trials; what is finished stays so."""
+        world = World(kubelet=works)
+        since = {"lastTransitionTime": "2026-11-24T12:00:00Z"}
+        done = {"type": "Succeeded", "status": "True", "reason": "Completed", "message": ""} | since
+
+        def make_base(digest: str) -> None:
+            world.add(Kind.TRIAL, "base", {"type": "Train"})
+            body = world.objects[Key(Kind.TRIAL, NAMESPACE, "base")]
+            world.put(Kind.TRIAL, body | {"status": {"conditions": [done], "digest": make_digest(digest)}})
+
+        make_base("base")
+        apply(world, model={"trialName": "base"})
+        await world.settle(200)
+        assert ready(world) == ("True", "Completed")
+        writes = len(world.writes)
+        world.remove(Key(Kind.TRIAL, NAMESPACE, "base"))
+        await world.settle(30)
+        make_base("another")
+        await world.settle(30)
+        assert ready(world) == ("True", "Completed")
+        assert len(world.writes) == writes
+
+    async def test_an_appended_dataset_stops_nothing(self) -> None:
+        """While it is looked at and catches up, what the others have planned runs on."""
+        world = World(kubelet=slow(1e9))
+        apply(world)
+        await world.settle(30)
+        assert len(world.jobs_at_work()) == 4
+        before = status(world).trials.total
+        more = [*make_experiment().to_dict()["datasets"], {"name": "sql", "uri": "s3://cpt/sources/sql.jsonl"}]
+        world.change(Kind.EXPERIMENT, "sweep", lambda spec: spec.update(datasets=more))
+        await world.settle(30)
+        assert len(world.jobs_at_work()) == 4
+        assert (status(world).trials.total, status(world).trials.superseded) == (before + 1, 0)  # one place too few
+
+    async def test_it_tells_when_it_is_completed(self) -> None:
+        """Once."""
+        world = World(kubelet=works)
+        apply(world)
+        await world.settle(300)
+        assert [reason for name, reason, _ in world.events if name == "sweep"] == ["Completed"]
+
     async def test_a_deleted_trial_comes_back_as_reused(self) -> None:
         """With no pod."""
         world = World(kubelet=works)
@@ -231,6 +274,34 @@ class TestStop:
         world.change(Kind.EXPERIMENT, "sweep", lambda spec: spec.update(budget={"tokens": "1M"}))
         await world.settle(300)
         assert ready(world) == ("True", "Completed")
+
+    async def test_what_exists_is_free(self) -> None:
+        """Over budget, trials whose result exists are reused all the same."""
+        world = World(kubelet=works)
+        apply(world)
+        await world.settle(200)
+        rates = {"learningRateSweep": {"learningRates": ["1e-4", "1e-3", "1e-2"], "rungs": ["10240"]}}
+        apply(world, "wider", recipe=rates, budget={"tokens": "1"}, scheduling={"parallelTrials": 1})
+        await world.settle(300)
+        assert ready(world, "wider") == ("False", "BudgetExhausted")
+        wider = status(world, "wider")
+        assert wider.trials.reused == 4 + 1 + 16
+        assert wider.ledger.tokens_trained <= 2 * 10_240
+
+    async def test_suspend_reaches_trials_that_are_not_planned_now(self) -> None:
+        """A manifest that became invalid can still be paused."""
+        world = World(kubelet=slow(1e9))
+        apply(world)
+        await world.settle(30)
+        bad = {"learningRates": ["1e-4", "1e-3"], "rungs": ["10240", "10241"]}
+        world.change(Kind.EXPERIMENT, "sweep", lambda spec: spec["recipe"].update(learningRateSweep=bad))
+        world.change(Kind.EXPERIMENT, "sweep", lambda spec: spec["training"].update(warmupTokens="1M"))
+        await world.settle(10)
+        assert ready(world) == ("False", "Invalid")
+        assert len(world.jobs_at_work()) == 4
+        world.change(Kind.EXPERIMENT, "sweep", lambda spec: spec.update(suspend=True))
+        await world.settle(30)
+        assert world.jobs_at_work() == []
 
     async def test_failures_stop_it(self) -> None:
         """onTrialFailure: Stop."""
@@ -337,8 +408,10 @@ class TestBad:
         writes = len(world.writes)
         await world.settle(500)
         assert len(world.writes) == writes
+        await world.settle(6000)
+        assert len([trial for trial in trials(world) if "-pre-" in trial.name]) == 2  # the first and the latest
         healthy = True
-        await world.settle(300)
+        await world.settle(700)
         assert ready(world) == ("True", "Completed")
 
     async def test_name_taken(self) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cpt_api import GROUP
 from cpt_api.names import trial_name
-from cpt_api.trial import Run
 from cpt_operator.kinds import DIGEST_ANNOTATION, EXPERIMENT_LABEL, TYPE_LABEL, Kind
-from cpt_operator.plan.types import PlannedTrial
+from cpt_operator.plan import Plan, PlannedTrial
 from cpt_operator.records import Body, ExperimentRecord
 
 ORDER_ANNOTATION = f"{GROUP}/order"
@@ -24,7 +25,24 @@ def child_name(experiment: ExperimentRecord, planned: PlannedTrial) -> str:
     return trial_name(experiment.name, experiment.uid, planned.spec.type, planned.digest)
 
 
-def manifest(experiment: ExperimentRecord, planned: PlannedTrial, order: int, run: Run) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """A plan as trials of one experiment."""
+
+    plan: Plan
+    planned: Mapping[str, PlannedTrial]
+    """By name, in the plan's order."""
+    runs: Mapping[str, Body]
+    """Their run blocks by name, as they should stand in the cluster."""
+
+
+def expanded(experiment: ExperimentRecord, plan: Plan) -> Expansion:
+    """The plan's trials with their names."""
+    planned = {child_name(experiment, trial): trial for trial in plan.trials}
+    return Expansion(plan, planned, {name: trial.spec.run.to_dict() for name, trial in planned.items()})
+
+
+def manifest(experiment: ExperimentRecord, planned: PlannedTrial, order: int, run: Body) -> dict[str, Any]:
     """The whole object, to be created."""
     return {
         "apiVersion": Kind.TRIAL.api_version,
@@ -53,16 +71,16 @@ def manifest(experiment: ExperimentRecord, planned: PlannedTrial, order: int, ru
                 }
             ],
         },
-        "spec": planned.spec.model_copy(update={"run": run}).to_dict(),
+        "spec": planned.spec.to_dict() | {"run": dict(run)},
     }
 
 
-def stopped(run: Run, *, stop: bool) -> Run:
+def run_of(run: Body, *, stop: bool) -> Body:
     """With the experiment's wish that the trial pauses."""
-    return run.model_copy(update={"suspend": True}) if stop else run
+    return {**run, "suspend": True} if stop else run
 
 
-def run_differs(spec: Body, run: Run) -> bool:
+def run_differs(spec: Body, run: Body) -> bool:
     """Whether a trial's run block is not what its experiment wants; `cancel` is the user's."""
     present = {key: value for key, value in (spec.get("run") or {}).items() if key != "cancel"}
-    return present != run.to_dict()
+    return present != run

@@ -3,14 +3,30 @@
 - **Who is starting**: between the decision to start a trial and the answer to the write that records it, other
   workers must already see the place as taken. One event loop, and no await between deciding and `starting()`.
 - **When something was last read or written**, for what may be done only so often.
+- **What an experiment at work rests on**: what its trials answered, and the plan that was made of it.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
+from cpt_operator.children import Expansion
 from cpt_operator.kinds import Key
+from cpt_operator.plan import Outcome
+
+
+@dataclass(slots=True)
+class _Work:
+    """Of one experiment."""
+
+    outcomes: dict[str, tuple[int, Outcome]] = field(default_factory=dict)
+    """By uid of the trial, with its resourceVersion."""
+    question: object = None
+    """What the expansion was made from."""
+    expansion: Expansion | None = None
 
 
 class Memory:
@@ -22,6 +38,8 @@ class Memory:
         # (what, of which object uid) -> when, in seconds of the wall clock; swept when it doubles
         self._times: dict[tuple[str, str], float] = {}
         self._sweep_at = 1024
+        # by experiment; forgotten when it is complete or gone
+        self._work: defaultdict[Key, _Work] = defaultdict(_Work)
 
     @contextmanager
     def starting(self, trial: Key, digest: str) -> Iterator[None]:
@@ -54,3 +72,26 @@ class Memory:
             hour_ago = now - 3600
             self._times = {key: time for key, time in self._times.items() if time >= hour_ago}
             self._sweep_at = max(1024, 2 * len(self._times))
+
+    def recall(self, experiment: Key, trial_uid: str, resource_version: int) -> Outcome | None:
+        """What that version of a trial answered, if it was read before."""
+        version, outcome = self._work[experiment].outcomes.get(trial_uid, (0, None))
+        return outcome if version == resource_version else None
+
+    def remember(self, experiment: Key, trial_uid: str, resource_version: int, outcome: Outcome) -> None:
+        """That version of a trial answered so."""
+        self._work[experiment].outcomes[trial_uid] = (resource_version, outcome)
+
+    def expansion(self, experiment: Key, question: object) -> Expansion | None:
+        """The last plan, if it was made from the same."""
+        work = self._work[experiment]
+        return work.expansion if work.question == question else None
+
+    def keep_expansion(self, experiment: Key, question: object, expansion: Expansion) -> None:
+        """The plan that was made from `question`."""
+        work = self._work[experiment]
+        work.question, work.expansion = question, expansion
+
+    def forget(self, experiment: Key) -> None:
+        """It is complete or gone."""
+        self._work.pop(experiment, None)

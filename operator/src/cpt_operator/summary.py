@@ -58,6 +58,11 @@ class ExperimentView:
         return [self.children[name] for name in self.planned if name in self.children]
 
     @property
+    def superseded(self) -> list[TrialRecord]:
+        """Children that the plan does not hold."""
+        return [child for name, child in self.children.items() if name not in self.planned]
+
+    @property
     def open(self) -> list[TrialRecord]:
         """Those that have not ended."""
         return [child for child in self.mine if not has_ended(child.status)]
@@ -83,8 +88,12 @@ def is_reused(status: Body) -> bool:
 
 
 def too_many_failures(view: ExperimentView) -> Finding | None:
-    """More failed trials than the user accepts; cancelled ones were the user's wish."""
-    failed = [c for c in view.mine if has_failed(c.status) and reason_of(c.status) != Reason.CANCELLED]
+    """More failed trials than the user accepts; cancelled ones were the user's wish, Preflights look again."""
+    failed = [
+        child
+        for child in view.mine
+        if has_failed(child.status) and reason_of(child.status) != Reason.CANCELLED and not is_preflight(child)
+    ]
     scheduling = view.spec.scheduling
     if not failed or scheduling is None:
         return None
@@ -316,10 +325,11 @@ def _counts(view: ExperimentView) -> TrialCounts:
 
 
 def _percent(view: ExperimentView) -> int:
-    """Of the planned tokens; of the planned trials while nothing is planned to be trained."""
-    total = sum(planned.tokens for planned in view.planned.values())
+    """Of the tokens that are planned or lie ahead."""
+    total: int = sum(planned.tokens for planned in view.planned.values())
     if not total:
         return 0
+    total += view.plan.tokens_ahead
     done = 0
     for name, planned in view.planned.items():
         child = view.children.get(name)
@@ -340,6 +350,7 @@ def _eta(view: ExperimentView) -> str | None:
         for name, planned in view.planned.items()
         if planned.tokens and not _has_ended(view, name)
     )
+    left += view.plan.tokens_ahead
     if elapsed_seconds < 60 or not left:
         return None
     seconds = min(elapsed_seconds * left / view.tokens_trained, 10 * 365 * 86_400)
@@ -352,7 +363,8 @@ def _saved(view: ExperimentView) -> str | None:
     if not naive or not any(planned.tokens for planned in view.planned.values()):
         return None
     reused = {child.name for child in view.mine if is_reused(child.status)}
-    own = sum(planned.tokens for name, planned in view.planned.items() if name not in reused)
+    own: int = sum(planned.tokens for name, planned in view.planned.items() if name not in reused)
+    own += view.plan.tokens_ahead
     return f"{100 * (naive - own) // naive} %"
 
 

@@ -1,0 +1,157 @@
+"""What is known about an experiment beside its manifest: what its trials answered, and what was settled when it began.
+
+Results come from the artifact store, each once: what a trial of that resourceVersion answered is remembered for as long
+as the experiment is at work. Base and protocol are settled by the first trials and read off them, so that neither a new
+operator nor a deleted status, nor a base that was made anew under its old name, changes what an experiment is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cpt_api import PROTOCOL
+from cpt_api.conditions import Reason
+from cpt_api.experiment import CPTExperimentSpec, CPTExperimentStatus
+from cpt_api.trial import CPTTrialSpec, TrialType
+from cpt_api.values import Digest
+from cpt_operator import rfc3339
+from cpt_operator.admission import image_digest
+from cpt_operator.artifacts import Present, Refused, Unreachable
+from cpt_operator.plan import Context, Failed, Finding, Look, Outcome, Succeeded
+from cpt_operator.records import ExperimentRecord, TrialRecord
+from cpt_operator.runtime import Runtime
+from cpt_operator.status import Phase, has_ended, has_failed, has_succeeded, message_of, reason_of
+from cpt_operator.summary import State, is_preflight
+
+_LOOK_AGAIN_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that a plan depends on."""
+
+    context: Context
+    outcomes: Mapping[Digest, Outcome]
+    base: Finding | None
+    """What is wrong with `model.trialName`."""
+    look_again_seconds: float
+    """Until inputs with findings are looked at again."""
+
+
+async def gather(
+    runtime: Runtime, record: ExperimentRecord, spec: CPTExperimentSpec, status: CPTExperimentStatus
+) -> Evidence | State:
+    """The evidence, or why there is none now."""
+    usable = await runtime.artifacts.check()
+    if isinstance(usable, Refused | Unreachable):
+        return _no_store(usable)
+    children = [child for child in runtime.store.trials_of(record.uid) if child.digest]
+    unread = [child for child in children if has_succeeded(child.status) and not _remembered(runtime, record, child)]
+    for answer in await asyncio.gather(*(_read(runtime, record, child) for child in unread)):
+        if answer is not None:
+            return _no_store(answer)
+    outcomes = {
+        Digest(child.digest or ""): outcome
+        for child in children
+        if (outcome := _outcome(runtime, record, child)) is not None
+    }
+    base = _base(runtime, record, spec, children)
+    look_again_seconds = _look_again_seconds(runtime, children)
+    context = Context(
+        experiment_uid=record.uid,
+        protocol=protocol_of(status, children),
+        looks=_looks(children, outcomes),
+        look_again=look_again_seconds == 0,
+        base=base if isinstance(base, Digest) else None,
+        image_digest=image_digest(spec.resources.image if spec.resources else None, runtime.settings),
+    )
+    return Evidence(context, outcomes, base if isinstance(base, Finding) else None, look_again_seconds)
+
+
+def protocol_of(status: CPTExperimentStatus, children: Sequence[TrialRecord]) -> int:
+    """That of its first trial, for life."""
+    written = (child.spec.get("protocol") for child in children)
+    return status.protocol or next((number for number in written if number), PROTOCOL)
+
+
+def _no_store(answer: Refused | Unreachable) -> State:
+    if isinstance(answer, Refused):
+        return State(Phase.STUCK, Reason.STORE_REFUSED, answer.message)
+    return State(Phase.QUEUED, Reason.STORE_UNAVAILABLE, answer.message)
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def _remembered(runtime: Runtime, record: ExperimentRecord, child: TrialRecord) -> Outcome | None:
+    return runtime.memory.recall(record.key, child.uid, child.resource_version)
+
+
+async def _read(runtime: Runtime, record: ExperimentRecord, child: TrialRecord) -> Refused | Unreachable | None:
+    """Remember what the store says about a trial that has succeeded; the answer where it says nothing definite."""
+    spec = CPTTrialSpec.model_validate(child.spec)
+    answer = await runtime.artifacts.result(child.namespace, Digest(child.digest or ""), spec)
+    if isinstance(answer, Refused | Unreachable):
+        return answer
+    gone = f"the result of {child.name} is not in the store any more: delete the trial"
+    outcome = Succeeded(answer.document) if isinstance(answer, Present) else Failed(Reason.RESULT_INVALID, gone)
+    runtime.memory.remember(record.key, child.uid, child.resource_version, outcome)
+    return None
+
+
+def _outcome(runtime: Runtime, record: ExperimentRecord, child: TrialRecord) -> Outcome | None:
+    if has_failed(child.status):
+        return Failed(reason_of(child.status), message_of(child.status))
+    return _remembered(runtime, record, child) if has_succeeded(child.status) else None
+
+
+def _looks(children: Sequence[TrialRecord], outcomes: Mapping[Digest, Outcome]) -> tuple[Look, ...]:
+    """Preflights by round."""
+    looks = [
+        Look(CPTTrialSpec.model_validate(child.spec), outcomes.get(Digest(child.digest or "")))
+        for child in children
+        if is_preflight(child)
+    ]
+    return tuple(sorted(looks, key=lambda look: look.spec.preflight.round if look.spec.preflight else 0))
+
+
+def _look_again_seconds(runtime: Runtime, children: Sequence[TrialRecord]) -> float:
+    """How long until inputs with findings are looked at again."""
+    looks = [child for child in children if is_preflight(child) and has_ended(child.status)]
+    ends = [str(end) for child in looks if (end := child.status.get("completionTime"))]
+    if not ends:
+        return 0.0
+    return max(0.0, _LOOK_AGAIN_SECONDS - rfc3339.seconds_between(max(ends), runtime.now()))
+
+
+# --- the base ---------------------------------------------------------------------------------------------------------
+
+
+def _base(
+    runtime: Runtime, record: ExperimentRecord, spec: CPTExperimentSpec, children: Sequence[TrialRecord]
+) -> Digest | Finding | None:
+    """The digest of `model.trialName`, or why there is none."""
+    name = spec.model.trial_name
+    if name is None:
+        return None
+    settled = next((base for child in children if (base := _base_of(child))), None)
+    if settled:
+        return settled
+    trial = runtime.store.trial(record.namespace, name)
+    if trial is None or not has_ended(trial.status):
+        return Finding(Reason.WAITING_FOR_MODEL, f"waits until trial {name} has succeeded")
+    if has_failed(trial.status) or reason_of(trial.status) == Reason.DIVERGED:
+        return Finding(
+            Reason.INPUT_FAILED, f"trial {name}, which should make the base, ended with {message_of(trial.status)}"
+        )
+    return Digest.parse(str(trial.status.get("digest")))
+
+
+def _base_of(child: TrialRecord) -> Digest | None:
+    """The base that a Prepare trial of the experiment was made for."""
+    if child.spec.get("type") != TrialType.PREPARE:
+        return None
+    prepare = CPTTrialSpec.model_validate(child.spec).prepare
+    return prepare.tokenizer.trial.digest if prepare and prepare.tokenizer.trial else None
