@@ -23,6 +23,7 @@ from cpt_local.tenants import OPERATOR_SECRET, SYSTEM
 RELEASE = "cpt-operator"
 FOLDER = Path(__file__).resolve().parents[2] / "helm"
 _TIMEOUT = "120s"
+_UNFINISHED = "pending-install,pending-upgrade,pending-rollback"
 
 
 def install(cluster: Cluster) -> None:
@@ -31,6 +32,8 @@ def install(cluster: Cluster) -> None:
     Raises CommandError with the state and the log of its pods when it does not become so.
     """
     values_file(cluster).write_text(yaml.safe_dump(values(cluster)))
+    # what a killed helm left behind would forbid any further one
+    cluster.kubectl("-n", SYSTEM, "delete", "secret", "-l", f"owner=helm,name={RELEASE},status in ({_UNFINISHED})")
     try:
         helm(cluster, "upgrade", "--install", RELEASE, str(FOLDER), f"--values={values_file(cluster)}", "--wait",
              f"--timeout={_TIMEOUT}")  # fmt: skip

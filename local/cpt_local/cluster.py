@@ -226,16 +226,34 @@ def locked(name: str) -> Iterator[None]:
     Raises BusyError when another command holds it.
     """
     state_root().mkdir(parents=True, exist_ok=True)
-    with (state_root() / f"{name}.lock").open("a+") as file:
+    path = state_root() / f"{name}.lock"
+    with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise BusyError(f"process {file.read().strip()} works on cluster {name}: wait for it, or end it") from None
+        if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+            raise BusyError(f"cluster {name} was being removed just now: try again")
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        try:
+            yield
+        finally:
+            if not (state_root() / name).exists():  # a removed cluster leaves nothing
+                path.unlink()
+
+
+@contextmanager
+def all_locked() -> Iterator[None]:
+    """Hold the list of clusters, for a moment."""
+    handle = os.open(state_root(), os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
 
 
 def _index(node: str) -> int:

@@ -88,7 +88,7 @@ def start_dns(cluster: Cluster) -> None:
         ".:53 {\n"
         "  errors\n"
         f"  ready {cluster.address}:8181\n"
-        f"  kubernetes cluster.local {{\n    kubeconfig {kubeconfig(cluster, 'coredns')}\n  }}\n"
+        f"  kubernetes cluster.local in-addr.arpa {{\n    kubeconfig {kubeconfig(cluster, 'coredns')}\n  }}\n"
         "}\n"
     )
     _start(cluster, "coredns", f"-conf={corefile}")

@@ -42,6 +42,8 @@ USER = "65532:65532"
 _PACKAGES = "python3-minimal,libpython3-stdlib,libstdc++6,libgomp1,ca-certificates,coreutils,dash"
 """The last two for people with `kubectl exec`; the others are what wheels expect of a distribution."""
 _ACCOUNTS = "root:x:0:0::/root:/bin/sh\ncpt:x:65532:65532::/home/cpt:/bin/sh\n"
+_OPEN_FOLDERS = ("./root", "./home", "./home/cpt")
+"""For everybody: the interpreter may lie below the first, and pods do not run as root."""
 _OCI = "application/vnd.oci.image"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -101,18 +103,17 @@ def debian_layer() -> Path:
         raise UnsuitableError("/etc/os-release names no VERSION_CODENAME: a release of Debian or Ubuntu is expected")
 
     def make(folder: Path) -> None:
-        accounts = folder / "passwd"
-        accounts.write_text(_ACCOUNTS)
-        hooks = [
-            f'--customize-hook=cp {accounts} "$1/etc/passwd"',
-            # the interpreter may lie below /root, and pods do not run as root
-            '--customize-hook=mkdir -p "$1/root" "$1/home/cpt" "$1/tmp" && chmod 755 "$1/root"',
-            '--customize-hook=rm -rf "$1/usr/share/doc" "$1/usr/share/man" "$1/usr/share/locale"',
-        ]
-        command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={_PACKAGES}", *hooks, suite]
-        run(*command, str(folder / "layer.tar"), env={"TMPDIR": str(folder)})
+        layer = folder / "layer.tar"
+        command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={_PACKAGES}", suite, str(layer)]
+        run(*command, env={"TMPDIR": str(folder)})
+        with tarfile.open(layer, "a") as archive:
+            _add(archive, "./etc/passwd", _ACCOUNTS.encode())
+            for place in _OPEN_FOLDERS:
+                directory = tarfile.TarInfo(place)
+                directory.type, directory.mode = tarfile.DIRTYPE, 0o755
+                archive.addfile(directory)
 
-    return entry(f"debian-{suite}", [_PACKAGES, _ACCOUNTS], make) / "layer.tar"
+    return entry(f"debian-{suite}", [_PACKAGES, _ACCOUNTS, *_OPEN_FOLDERS], make) / "layer.tar"
 
 
 def program_layer(program: Path, path: str) -> Path:

@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cpt-local: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ncpt-local: interrupted; the next `up` or `down` removes what is there", file=sys.stderr)
-        return 130
+        print("\ncpt-local: interrupted; the next `up` or `down` removes what is there", file=sys.stderr, flush=True)
+        os._exit(130)  # steps that wait for something would be waited for
     return 0
 
 
@@ -93,8 +93,8 @@ def _down(options: argparse.Namespace) -> None:
 
 def _status(options: argparse.Namespace) -> None:
     cluster = Cluster.find(options.name)
-    healthy = up_module.is_healthy(cluster)
-    print(f"cluster {cluster.name}: {'healthy' if healthy else 'NOT healthy: `up` makes it anew'}")
+    troubles = up_module.ailments(cluster)
+    print(f"cluster {cluster.name}: {'; '.join(troubles) or 'healthy'}")
     for what, where in {
         "KUBECONFIG": cluster.kubeconfig,
         "API server": cluster.api_url,
@@ -109,8 +109,10 @@ def _status(options: argparse.Namespace) -> None:
     others = [name for name in names() if name != cluster.name]
     if others:
         print(f"  others      {', '.join(others)}")
-    if not healthy:
-        raise MissingClusterError(f"cluster {cluster.name} is not healthy")
+    if troubles:
+        raise MissingClusterError(
+            f"cluster {cluster.name} is not whole: `start-node` brings a node back, `up` makes all of it anew"
+        )
 
 
 def _kubeconfig(options: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ from cpt_local.cluster import Cluster
 from cpt_local.errors import LocalError, NotReadyError
 from cpt_local.images import PAUSE, HostFolder
 from cpt_local.pki import directory, kubeconfig
-from cpt_local.processes import daemon_pid, kill, run, start_daemon, wait_for, wait_for_daemon
+from cpt_local.processes import daemon_pid, kill, log_file, log_tail, run, start_daemon, wait_for, wait_for_daemon
 
 _START_SECONDS = 60.0
 _SOCKET = "/run/containerd/containerd.sock"
@@ -103,7 +103,7 @@ def join(cluster: Cluster, node: str, fake_gpus: int) -> None:
         ],
         cluster.folder,
     )
-    wait_for_daemon(cluster.folder, f"{node}-kubelet", lambda: is_ready(cluster, node), _START_SECONDS)
+    _wait_until_ready(cluster, node)
     if fake_gpus:
         amounts = {"status": {part: {FAKE_GPU: str(fake_gpus)} for part in ("capacity", "allocatable")}}
         cluster.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "-p", json.dumps(amounts))
@@ -138,6 +138,16 @@ def remove(cluster: Cluster, node: str) -> None:
     network.destroy(cluster.namespace(node))
     cgroups.remove(cluster.name, node)
     shutil.rmtree(cluster.node_folder(node), ignore_errors=True)
+
+
+def _wait_until_ready(cluster: Cluster, node: str) -> None:
+    daemon = f"{node}-kubelet"
+    try:
+        for state in ("create", "condition=Ready"):
+            cluster.kubectl("wait", f"--for={state}", f"node/{node}", f"--timeout={_START_SECONDS:.0f}s")
+    except LocalError as error:
+        log = log_file(cluster.folder, daemon)
+        raise NotReadyError(f"{node}: {error}; its log {log} ends:\n{log_tail(cluster.folder, daemon)}") from None
 
 
 def _start_script(folder: Path) -> str:

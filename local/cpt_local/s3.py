@@ -34,12 +34,15 @@ _FILE = "identities.json"
 def start(cluster: Cluster) -> None:
     """Start it over what it holds already; return when the bucket takes objects."""
     folder = cluster.folder / "s3"
+    (folder / "data").mkdir(exist_ok=True)
     remove_sockets(cluster)
     weed = Path(sys.prefix) / "bin" / "weed"
     command = [
         *enter(cluster.namespace()),
-        *(str(weed), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        *(str(weed), "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *("-volume.max=100", "-master.volumeSizeLimitMB=1024", "-master.telemetry=false"),
+        # after a restart the only master waits so long, or twice that, for others
+        "-master.electionTimeout=1s",
         *("-s3", f"-s3.ip.bind={cluster.address}", "-s3.port=8333", f"-s3.config={folder / _FILE}"),
         *("-s3.port.iceberg=0", "-s3.port.lance=0"),
         *(f"-{server}.port.grpc={port}" for server, port in _grpc_ports(cluster).items()),

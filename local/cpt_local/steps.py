@@ -9,7 +9,7 @@ prints
       0.3 s  network
       5.9 s  etcd and API server (5.6 s)
 
-The first failure is what the block raises; what waits for a failed step never starts.
+The first failure is what the block raises; nothing starts after it.
 """
 
 from __future__ import annotations
@@ -61,9 +61,8 @@ class Steps:
     def _run(
         self, title: str, function: Callable[..., T], arguments: tuple[Any, ...], after: tuple[Future[Any], ...]
     ) -> T:
-        for step in after:
-            if step.exception() is not None:
-                raise CancelledError
+        if any(step.exception() is not None for step in after) or self._first_error:
+            raise CancelledError
         began = time.monotonic()
         still = threading.Event()
         reminder = threading.Thread(target=self._remind, args=(title, began, still), daemon=True)
@@ -73,6 +72,7 @@ class Steps:
         except BaseException as error:
             with self._lock:
                 self._first_error = self._first_error or error
+            self._say(f"          FAILED: {title}; waiting for the steps that have begun")
             raise
         finally:
             still.set()

@@ -35,7 +35,8 @@ def add_system(cluster: Cluster) -> None:
 
 def _apply(cluster: Cluster, documents: list[dict[str, Any]]) -> None:
     items = {"apiVersion": "v1", "kind": "List", "items": documents}
-    cluster.kubectl("apply", "--server-side", "--field-manager=cpt-local", "-f", "-", stdin=json.dumps(items))
+    options = ("--server-side", "--field-manager=cpt-local", "--validate=false")
+    cluster.kubectl("apply", *options, "-f", "-", stdin=json.dumps(items))
 
 
 def _namespace(name: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import compileall
 import contextlib
-import fcntl
 import io
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -36,7 +35,7 @@ from cpt_local import (
     tenants,
     training_operator,
 )
-from cpt_local.cluster import Cluster, free_number, locked, names, state_root
+from cpt_local.cluster import Cluster, all_locked, free_number, locked, names
 from cpt_local.down import remove
 from cpt_local.errors import LocalError, MissingClusterError
 from cpt_local.processes import daemon_pid
@@ -70,29 +69,31 @@ def up(wish: Wish) -> Cluster:
         return _make(wish) if cluster is None else _complete(cluster, wish)
 
 
-def is_healthy(cluster: Cluster) -> bool:
-    """Whether all of it is there and answers."""
+def ailments(cluster: Cluster) -> list[str]:
+    """What is not as `up` left it; empty when all is there and answers."""
+    if not cluster.complete:
+        return ["`up` did not reach its end"]
     daemons = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns", "s3"]
     daemons += ["discovery", "prometheus"]
     daemons += [f"{name}-{part}" for name in cluster.node_names for part in ("containerd", "kubelet", "kube-proxy")]
     daemons += ["kwok"] if cluster.kwok else []
-    return (
-        cluster.complete
-        and all(daemon_pid(cluster.folder, daemon) for daemon in daemons)
-        and controlplane.is_ready(cluster)
-        and all(node.is_ready(cluster, name) for name in cluster.node_names)
-    )
+    dead = [f"{daemon} is dead" for daemon in daemons if not daemon_pid(cluster.folder, daemon)]
+    if dead:
+        return dead
+    if not controlplane.is_ready(cluster):
+        return ["the API server is not ready"]
+    return [f"{name} is not Ready" for name in cluster.node_names if not node.is_ready(cluster, name)]
 
 
 def _existing(wish: Wish) -> Cluster | None:
     try:
         cluster = Cluster.find(wish.name)
+        troubles = ailments(cluster)
     except MissingClusterError:
-        cluster = None
-    if cluster is None or not is_healthy(cluster):
-        if cluster is not None or network.of_cluster(wish.name):
-            print(f"removing what is left of an earlier cluster {wish.name}", flush=True)
-        remove(wish.name)
+        troubles = ["it has no files"]
+    if troubles:
+        if remove(wish.name):
+            print(f"removed what was left of an earlier cluster {wish.name}: {'; '.join(troubles)}", flush=True)
         return None
     if (cluster.nodes, cluster.fake_gpus) != (wish.nodes, wish.fake_gpus):
         raise LocalError(
@@ -105,8 +106,7 @@ def _existing(wish: Wish) -> Cluster | None:
 
 def _reserve(wish: Wish) -> Cluster:
     """Take a free number, safe from other commands that do the same now."""
-    with (state_root() / "numbers.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with all_locked():
         taken = {Cluster.find(name).number for name in names()}
         cluster = Cluster(
             name=wish.name,
@@ -136,7 +136,9 @@ def _make(wish: Wish) -> Cluster:
         steps.start("Prometheus", prometheus.start, cluster, after=[api])
         spaces = steps.start("namespaces", tenants.add, cluster, *wish.namespaces, after=[api])
         system = steps.start(f"namespace {tenants.SYSTEM}", tenants.add_system, cluster, after=[api])
-        nodes = [_start_node(steps, cluster, name, archive, network_up, api) for name in cluster.node_names]
+        nodes: list[Future[Any]] = []
+        for name in cluster.node_names:
+            nodes += _start_node(steps, cluster, name, archive, network_up, api)
         if wish.kwok:
             steps.start("kwok", kwok.start, cluster, after=[api])
         if wish.training_operator:
@@ -151,14 +153,14 @@ def _make(wish: Wish) -> Cluster:
 
 def _start_node(
     steps: Steps, cluster: Cluster, name: str, archive: Future[Path], network_up: Future[Any], api: Future[Any]
-) -> Future[Any]:
+) -> list[Future[Any]]:
     def import_images() -> None:
         node.import_images(cluster, name, archive.result())
 
     runtime = steps.start(f"{name}: containerd", node.start, cluster, name, images.shown_folders(), after=[network_up])
     imported = steps.start(f"{name}: images", import_images, after=[runtime, archive])
     ready = steps.start(f"{name}: Ready", node.join, cluster, name, cluster.fake_gpus, after=[runtime, api])
-    return steps.start(f"{name}: complete", lambda: None, after=[imported, ready])
+    return [imported, ready]
 
 
 def restart_node(cluster: Cluster, name: str) -> None:
