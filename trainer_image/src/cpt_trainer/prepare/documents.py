@@ -105,7 +105,7 @@ def key_of(text: bytes) -> bytes:
 def work(pieces: Sequence[Piece], task: Task, tokenizer: Tokenizer) -> Batch:
     """Parse, hash and tokenise."""
     tally = Tally()
-    texts = [text for piece in pieces for text in _texts(piece, task.text_field, tally)]
+    texts = [text for piece in pieces for text in documents_of(piece, task.text_field, tally)]
     sources = [text.encode() for text in texts]
     keys = [key_of(source) for source in sources]
     tokens = tokenizer.encode(texts) if task.trains else [np.empty(0, task.tokenizer.dtype)] * len(texts)
@@ -123,8 +123,8 @@ def work(pieces: Sequence[Piece], task: Task, tokenizer: Tokenizer) -> Batch:
     )
 
 
-def _texts(piece: Piece, text_field: str, tally: Tally) -> Iterator[str]:
-    """The documents of a piece; what is wrong with its lines is tallied."""
+def documents_of(piece: Piece, text_field: str, tally: Tally) -> Iterator[str]:
+    """The texts of a piece; what is wrong with its lines is tallied."""
     is_text = piece.format is Format.TEXT
     parsed = []
     for number, line in enumerate(piece.data.split(b"\n"), piece.at.line + 1):

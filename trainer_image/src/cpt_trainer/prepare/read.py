@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -112,6 +112,19 @@ def pieces(files: Files, start: Position = Position()) -> Iterator[Piece]:
             yield from _pieces_of(entry, begin, ahead)
 
 
+def opening(files: Files, entry: Entry) -> Piece:
+    """The first whole lines of a file, as far as 256 KiB of it go; no data where the first line is longer."""
+    found = format_of(entry.key)
+    assert found is not None
+    form, compression = found
+    data = files.store.get_range(entry.key, 0, min(entry.size, _COMPRESSED_BYTES))
+    if compression is not Compression.NONE and data:
+        data = _decoded(_decoder_of(compression), data, entry.key)
+    if entry.size > _COMPRESSED_BYTES:
+        data = data[: data.rfind(b"\n") + 1]
+    return Piece(Position(), Position(), entry.key, form, data.removeprefix(_BYTE_ORDER_MARK))
+
+
 def _ranges(entries: Iterable[Entry], start: Position) -> Iterator[tuple[Entry, int, int]]:
     """Every GET: entry, first byte, length. An empty file has one of length 0, so that each file has a last one."""
     for number, entry in enumerate(entries, start.file):
@@ -156,35 +169,38 @@ def _pieces_of(entry: Entry, begin: Position, ahead: Iterator[bytes]) -> Iterato
 
 def _content(blocks: Iterable[bytes], compression: Compression, key: str) -> Iterator[bytes]:
     """Decompressed; files of several members or frames are one content."""
-    match compression:
-        case Compression.NONE:
-            yield from blocks
-        case Compression.GZIP:
-            yield from _decompressed(blocks, lambda: zlib.decompressobj(wbits=zlib.MAX_WBITS | 16), key)
-        case Compression.ZSTANDARD:
-            import zstandard
-
-            yield from _decompressed(blocks, zstandard.ZstdDecompressor().decompressobj, key)
-
-
-def _decompressed(blocks: Iterable[bytes], new: Callable[[], _Decoder], key: str) -> Iterator[bytes]:
+    if compression is Compression.NONE:
+        yield from blocks
+        return
     decoder: _Decoder | None = None
     for block in blocks:
         for start in range(0, len(block), _COMPRESSED_BYTES):
             rest = block[start : start + _COMPRESSED_BYTES]
             while rest:
-                decoder = decoder or new()
-                try:
-                    data = decoder.decompress(rest)
-                except Exception as error:  # zlib and zstandard have an error class each
-                    raise DamagedError(f"{key} cannot be decompressed: {error}; write it again") from error
-                if data:
+                decoder = decoder or _decoder_of(compression)
+                if data := _decoded(decoder, rest, key):
                     yield data
                 rest = b""
                 if decoder.eof:
                     rest, decoder = decoder.unused_data, None
     if decoder is not None:
         raise DamagedError(f"{key} ends in the middle of its compressed content; write it again")
+
+
+def _decoder_of(compression: Compression) -> _Decoder:
+    if compression is Compression.GZIP:
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    import zstandard
+
+    decoder: _Decoder = zstandard.ZstdDecompressor().decompressobj()
+    return decoder
+
+
+def _decoded(decoder: _Decoder, data: bytes, key: str) -> bytes:
+    try:
+        return decoder.decompress(data)
+    except Exception as error:  # zlib and zstandard have an error class each
+        raise DamagedError(f"{key} cannot be decompressed: {error}; write it again") from error
 
 
 def _without(content: Iterator[bytes], length: int) -> Iterator[bytes]:
