@@ -18,7 +18,6 @@ trial costs one GET.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import json
 import os
@@ -41,13 +40,11 @@ from cpt_trainer.errors import ConfigError, Diverged, TrainerExit
 from cpt_trainer.output import watch
 from cpt_trainer.store import Address, open_address
 from cpt_trainer.trial import Trial
+from cpt_trainer.words import last_words
 
 log = structlog.get_logger()
 
 VERBS = tuple(type_.value.lower() for type_ in TrialType)
-_TERMINATION_LOG = Path("/dev/termination-log")
-_MESSAGE_CHARACTERS = 1000
-"""Kubernetes keeps 4096 bytes of the last words."""
 _LOG_SECONDS = 20.0
 """For the end of the output: it must not cost the grace that a pod has."""
 
@@ -85,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         verb, trial = _parse(words, os.environ)
     except TrainerExit as error:
-        sys.exit(_last_words(error))
+        sys.exit(last_words(error))
     place = Place.of(verb, os.environ)
     structlog.contextvars.bind_contextvars(trial=trial.document.name, attempt=trial.document.attempt, rank=place.rank)
     code, tail = watch(lambda: _attempt(verb, trial, place, words))
@@ -201,12 +198,12 @@ def _attempt(verb: str, trial: Trial, place: Place, words: Sequence[str]) -> int
             _run(verb, trial, place, words)
     except TrainerExit as error:
         log.error("ended_early", reason=error.reason, exc_info=error.code is ExitCode.UNCLASSIFIED)
-        return _last_words(error)
+        return last_words(error)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
         log.exception("failed")
-        return _last_words(TrainerExit(f"{type(error).__name__}: {error}"))
+        return last_words(TrainerExit(f"{type(error).__name__}: {error}"))
     return ExitCode.COMMITTED
 
 
@@ -229,20 +226,6 @@ def _run(verb: str, trial: Trial, place: Place, words: Sequence[str]) -> None:
         return
     module = importlib.import_module(f"cpt_trainer.{verb}")
     module.run(trial)
-
-
-def _last_words(error: TrainerExit) -> int:
-    """Say why, to people and to the operator; the first process of a pod to fail knows best."""
-    words: dict[str, Any] = {"reason": error.reason, "message": str(error)[:_MESSAGE_CHARACTERS]}
-    if error.committed_step is not None:
-        words["committedStep"] = error.committed_step
-    line = json.dumps(words, ensure_ascii=False)
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
-    with contextlib.suppress(OSError):  # by hand there is no such file, and stderr has said it
-        if _TERMINATION_LOG.stat().st_size == 0:
-            _TERMINATION_LOG.write_text(line)
-    return error.code
 
 
 def _keep_tail(trial: Trial, place: Place, tail: bytes) -> None:

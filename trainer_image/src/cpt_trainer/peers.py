@@ -27,8 +27,15 @@ TIMEOUT_SECONDS = 1500.0
 class Peers(Protocol):
     """The ranks of a run. Every rank makes the same calls in the same order."""
 
-    rank: int
-    size: int
+    @property
+    def rank(self) -> int:
+        """From 0."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        ...
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks on rank 0, nothing elsewhere."""
@@ -98,7 +105,8 @@ def lead(peers: Peers, act: Callable[[], T]) -> T:
     answer, failure = peers.broadcast((answer, failure))
     if failure is not None:
         raise failure
-    return answer
+    given: T = answer
+    return given
 
 
 def _group(timeout_seconds: float) -> dist.ProcessGroup:

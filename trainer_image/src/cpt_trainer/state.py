@@ -135,8 +135,8 @@ def _plain(name: str) -> str:
     return name
 
 
-def _rows(tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
-    """First row and the rows that this rank holds."""
+def local_rows(tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
+    """First row, and the rows that this rank holds."""
     if not isinstance(tensor, DTensor):
         return 0, tensor.detach()
     shape, offset = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
@@ -156,7 +156,7 @@ def _is_mine(tensor: torch.Tensor, rank: int) -> bool:
 def _shards(named: Iterable[tuple[str, torch.Tensor]], rank: int) -> list[Shard]:
     shards = []
     for name, tensor in named:
-        row, local = _rows(tensor)
+        row, local = local_rows(tensor)
         if _is_mine(tensor, rank) and local.numel() > 0:
             shards.append(Shard(name, tuple(tensor.shape), row, local))
     return shards
@@ -184,7 +184,7 @@ def _fill(
 
     def read(item: tuple[str, torch.Tensor]) -> None:
         name, tensor = item
-        row, local = _rows(tensor)
+        row, local = local_rows(tensor)
         if local.numel() == 0:
             return
         array = weights.read(name, (row, row + local.shape[0]) if local.dim() else None)

@@ -78,8 +78,8 @@ def _read(trial: Trial, result: Result, text: Digest) -> Items:
     found = hashlib.sha256(data).hexdigest()
     if found != named:
         raise DamagedError(
-            f"{key} has SHA-256 {found}, the result of its trial names {named}: something else wrote there; delete that "
-            "result and run the trial again"
+            f"{key} has SHA-256 {found}, the result of its trial names {named}: something else wrote there; delete "
+            "that result and run the trial again"
         )
     return from_parquet(data, key)
 

@@ -1,0 +1,119 @@
+"""Where a run starts: files of a model, and what fills it.
+
+    start               config and tokenizer from       weights                     optimizer
+    model               the model's folder              its safetensors             fresh
+    segment             the other trial's model/        its end's checkpoint        its end's
+    random              the folder of the config        seed and names of tensors   fresh
+
+Every Train trial keeps config and tokenizer below model/, byte for byte: its segments, its evaluations and its export
+need them, and neither may depend on files that a user can change.
+
+Price: the tokenizer, a few megabytes, goes to each rank and once to the store for every trial.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cpt_api.result import CheckpointRef, Output, Result
+from cpt_api.trial import ModelRef, Start, TrialRef, TrialType
+from cpt_api.values import Digest
+from cpt_trainer.dataset import Prepared
+from cpt_trainer.errors import DataError
+from cpt_trainer.manifest import Checkpoint, read_checkpoint
+from cpt_trainer.model import CONFIG, MODEL_FILES, TOKENIZER
+from cpt_trainer.peers import Peers, lead
+from cpt_trainer.sources import open_model, open_source
+from cpt_trainer.store import Store
+from cpt_trainer.trial import Trial
+
+MODEL = "model/"
+"""Config and tokenizer, below a Train trial's data prefix."""
+
+Files = Mapping[str, bytes]
+"""By name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEnd:
+    """The end of another Train trial."""
+
+    result: Result
+    """What it committed."""
+    reference: CheckpointRef
+    """Its end."""
+    checkpoint: Checkpoint
+    """The same, opened."""
+
+
+def model_files(trial: Trial, start: Start, peers: Peers) -> Files:
+    """Config and tokenizer of the model that a run trains."""
+
+    def read() -> Files:
+        if start.random is not None:
+            return read_files(open_source(trial, start.random.config).store, "")
+        if start.segment is not None:
+            return segment_files(trial, start.segment)
+        assert start.model is not None
+        return reference_files(trial, start.model)
+
+    return lead(peers, read)
+
+
+def reference_files(trial: Trial, model: ModelRef) -> Files:
+    """Of a model."""
+    folder = open_model(trial, model)
+    return read_files(folder.store, folder.prefix)
+
+
+def segment_files(trial: Trial, segment: TrialRef) -> Files:
+    """Of another trial's end."""
+    assert segment.digest is not None
+    return read_files(trial.store, trial.data_of(segment.digest) + MODEL)
+
+
+def read_files(store: Store, prefix: str) -> Files:
+    """Those of MODEL_FILES that are there."""
+    there = {entry.key.removeprefix(prefix) for entry in store.list(prefix)}
+    files = {name: store.get(prefix + name) for name in MODEL_FILES if name in there}
+    if missing := {CONFIG, TOKENIZER} - files.keys():
+        raise DataError(f"{store.address.uri}/{prefix}: {' and '.join(sorted(missing))} not found; expected a model")
+    return files
+
+
+def keep_files(trial: Trial, prefix: str, files: Files) -> tuple[Output, ...]:
+    """Put them below the trial's data prefix and that one."""
+    for name, data in files.items():
+        trial.store.put(trial.data + prefix + name, data)
+    return tuple(
+        Output(key=prefix + name, bytes=len(data), sha256=Digest(hashlib.sha256(data).hexdigest()))
+        for name, data in sorted(files.items())
+    )
+
+
+def segment_end(trial: Trial, segment: TrialRef) -> SegmentEnd:
+    """The end of another trial; DataError when it has none to go on from."""
+    assert segment.digest is not None
+    result = trial.result_of(segment.digest, TrialType.TRAIN)
+    if result.checkpoint is None:
+        raise DataError(f"trial {segment.digest.short}… ended {result.outcome}, without a checkpoint to go on from")
+    key = trial.data_of(segment.digest) + result.checkpoint.manifest
+    return SegmentEnd(result, result.checkpoint, read_checkpoint(trial.store, key))
+
+
+def require_tokenizer(files: Files, datasets: Mapping[Digest, Prepared], vocabulary: int) -> None:
+    """Data that was made with another tokenizer than the model's is refused."""
+    have = hashlib.sha256(files[TOKENIZER]).hexdigest()
+    for digest, prepared in datasets.items():
+        manifest = prepared.manifest
+        if manifest.tokenizer != have:
+            raise DataError(
+                f"dataset {digest.short}… was made with tokenizer {manifest.tokenizer[:12]}…, the model's is "
+                f"{have[:12]}…: prepare it again with this model's"
+            )
+        if manifest.vocabulary > vocabulary:
+            raise DataError(
+                f"dataset {digest.short}… has tokens up to {manifest.vocabulary - 1}, the model embeds {vocabulary}"
+            )
