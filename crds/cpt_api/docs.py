@@ -24,7 +24,7 @@ _ENDING_TEXT: Mapping[Ending, str] = {
     Ending.DIVERGED: "the trial has succeeded; that it diverged is its result",
     Ending.PERMANENT: "the trial fails, no retry",
     Ending.COUNTED: "retried, counted against `maxRetries`",
-    Ending.FREE: "retried, not counted; three in a row without a new committed step stall the trial",
+    Ending.FREE: "retried, not counted; too many in a row without a new committed step fail the trial",
 }
 
 

@@ -16,7 +16,7 @@ from cpt_operator.children import child_name
 from cpt_operator.kinds import Key, Kind
 from cpt_operator.plan import Context, plan
 from cpt_operator.records import JobRecord, TrialRecord
-from cpt_operator.status import is_at_work, reason_of
+from cpt_operator.status import has_failed, is_at_work, reason_of
 from make import make_digest, make_experiment
 from world import NAMESPACE, START, World, works
 
@@ -156,6 +156,37 @@ class TestSweep:
             if key.kind is Kind.JOB
         ]
         assert len(digests) == len(set(digests)) == 24
+
+    async def test_a_place_is_not_left_unused_for_an_older_equal_trial(self) -> None:
+        """Whose experiment has no place for it: the younger one trains what both share."""
+        world = World(kubelet=slow(1e9))
+        apply(world, scheduling={"parallelTrials": 1})
+        await world.settle(60)
+        apply(world, "twin")
+        await world.settle(60)
+        assert Counter(job.labels["cpt.dev/experiment"] for job in world.jobs_at_work()) == {"sweep": 1, "twin": 4}
+
+    async def test_the_target_comes_first(self) -> None:
+        """`kubectl get cptt` shows the first score."""
+        world = World(kubelet=works)
+        apply(world)
+        await world.settle(120)
+        for trial in trials(world):
+            scores = [score["suite"] for score in trial.status.get("scores") or ()]
+            assert scores in ([], ["linux", "speeches"])
+
+    async def test_a_failed_trial_is_tried_again_when_it_is_deleted(self) -> None:
+        """`retry`: it is made anew, with a fresh count, and a failed experiment goes on."""
+        world = World(kubelet=fails(4, "Decide"))
+        apply(world)
+        await world.settle(120)
+        assert ready(world) == ("False", "Failed")
+        world.kubelet = works
+        failed = next(trial for trial in trials(world) if has_failed(trial.status))
+        world.remove(failed.key)
+        await world.settle(120)
+        assert ready(world) == ("True", "Completed")
+        assert world.trial(failed.name).attempts.total == 1
 
     async def test_it_waits_for_its_model(self) -> None:
         """Reconciling until the base's trial has succeeded."""

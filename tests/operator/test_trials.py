@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from cpt_api.conditions import Reason
 from cpt_api.layout import result_key
-from cpt_operator import verdicts
+from cpt_operator import rfc3339, verdicts
 from cpt_operator.cluster import EventRecord, Forbidden
 from cpt_operator.kinds import Key, Kind
 from cpt_operator.records import JobRecord
@@ -97,6 +98,27 @@ class TestLife:
         await world.settle()
         assert [job.name for job in world.jobs()] == ["look-1"]
         assert world.trial("look").attempts.total == 1
+
+    async def test_the_job_of_a_predecessor_is_waited_for(self) -> None:
+        """A trial of the same name was deleted a moment ago: the garbage collector has not come yet."""
+        world = World()
+        owner = {"kind": "CPTTrial", "name": "look", "uid": "uid-before", "controller": True}
+        job = world.add(Kind.JOB, "look-1", {}, ownerReferences=[owner], labels={"cpt.dev/trial": "look"})
+        world.add(Kind.TRIAL, "look", LOOK)
+        await world.settle(10)
+        assert succeeded(world) == ("Unknown", "Starting")
+        world.remove(job.key)
+        await world.settle(10)
+        assert [job.owner_uid for job in world.jobs()] == [world.store.trial(NAMESPACE, "look").uid]  # type: ignore[union-attr]
+        assert world.trial("look").attempts.total == 1
+
+    async def test_a_stranger_has_the_name_of_its_job(self) -> None:
+        """Somebody must look after it."""
+        world = World()
+        world.add(Kind.JOB, "look-1", {}, labels={"cpt.dev/trial": "look"})
+        world.add(Kind.TRIAL, "look", LOOK)
+        await world.settle(10)
+        assert succeeded(world) == ("Unknown", "NameTaken")
 
     async def test_an_invalid_spec_stalls(self) -> None:
         """The message says where."""
@@ -291,6 +313,18 @@ class TestAttempts:
         await world.settle(3)
         assert world.trial("look").attempts.last[0].cause == "PodLost"
         assert [job.name for job in world.jobs()] == ["look-2"]
+
+    async def test_clocks_may_differ(self) -> None:
+        """The API server's is ahead of ours: no pod seems to have been replaced."""
+        world = make_world()
+        await world.settle()
+        job = world.jobs()[0]
+        world.start_pods(job)
+        ahead = {"creationTimestamp": rfc3339.text(world.now + timedelta(seconds=45))}
+        world.pod(job, lambda body: body["metadata"].update(ahead))
+        await world.settle(100)
+        assert succeeded(world) == ("Unknown", "Running")
+        assert world.trial("look").attempts.total == 1
 
     async def test_a_lost_node_is_not_waited_for(self) -> None:
         """Its pods never confirm; the next attempt avoids it."""

@@ -15,7 +15,15 @@ from cpt_api.trial import Attempts, CPTTrialSpec, CPTTrialStatus, Resources, Run
 from cpt_api.values import Digest
 from cpt_operator import attempts as record_of
 from cpt_operator import rfc3339
-from cpt_operator.admission import complete_resources, gpus, no_gpus, no_place, not_allowed, not_consistent
+from cpt_operator.admission import (
+    complete_resources,
+    gpus,
+    no_gpus,
+    no_place,
+    not_allowed,
+    not_consistent,
+    waits_for_place,
+)
 from cpt_operator.artifacts import Present, Refused, Unreachable
 from cpt_operator.backends import Limits, Observation, pytorchjob
 from cpt_operator.plan.types import Finding
@@ -217,7 +225,8 @@ def _holder(runtime: Runtime, record: TrialRecord, digest: Digest | None) -> str
     at_work = next((e.name for e in equals if is_at_work(e.status) and not e.deleting), None)
     if at_work or is_at_work(record.status):
         return at_work
-    older = (e for e in equals if (e.created, e.name) < (record.created, record.name))
+    # an older one that waits for a place of its own experiment is no reason to leave ours unused
+    older = (e for e in equals if (e.created, e.name) < (record.created, record.name) and not waits_for_place(e))
     return next((e.name for e in older if _may_work(runtime, e)), None)
 
 

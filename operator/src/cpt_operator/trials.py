@@ -40,7 +40,7 @@ from cpt_operator.gather import (
     with_result,
 )
 from cpt_operator.kinds import Key, Kind
-from cpt_operator.records import TrialRecord
+from cpt_operator.records import Record, TrialRecord
 from cpt_operator.runtime import Requeue, Runtime
 from cpt_operator.status import Phase, has_ended, has_succeeded, is_at_work
 from cpt_operator.trialstatus import next_status
@@ -50,6 +50,8 @@ log = structlog.get_logger()
 
 _CREATE_SECONDS = 30
 """Before a job that could not be created is tried again."""
+_COLLECTOR_SECONDS = 3
+"""Before a name that the garbage collector is about to free is tried again."""
 
 
 async def reconcile_trial(runtime: Runtime, key: Key) -> Requeue | None:
@@ -151,14 +153,28 @@ _POD_TROUBLES = frozenset(
 
 
 def _text_names(runtime: Runtime, view: TrialView) -> Mapping[Digest, str]:
-    """Held-out texts by what people call them: their dataset's name, else their trial's."""
+    """Held-out texts by what people call them, those of the experiment's target first."""
     answers = [answer.document for answer in (view.result, view.progress) if isinstance(answer, Present)]
-    names = {}
-    for digest in {score.text for document in answers for score in document.held_out}:
-        for trial in runtime.store.trials_with_digest(view.record.namespace, digest):
-            title = trial.annotations.get(TITLE_ANNOTATION, "")
-            names[digest] = title if title and title.replace("-", "").isalnum() else trial.name
-    return names
+    texts = {score.text for document in answers for score in document.held_out}
+    names = {text: name for text in texts if (name := _text_name(runtime, view.record, text))}
+    target = _target_names(runtime, view.record)
+    return dict(sorted(names.items(), key=lambda item: (item[1] not in target, item[1])))
+
+
+def _text_name(runtime: Runtime, record: TrialRecord, text: Digest) -> str | None:
+    """As its own experiment calls it, since another may call the same data differently; else its trial's name."""
+    equals = runtime.store.trials_with_digest(record.namespace, text)
+    trial = next((e for e in equals if e.owner_uid == record.owner_uid), equals[0] if equals else None)
+    if trial is None:
+        return None
+    title = trial.annotations.get(TITLE_ANNOTATION, "")
+    return title if title and title.replace("-", "").isalnum() else trial.name
+
+
+def _target_names(runtime: Runtime, record: TrialRecord) -> set[str]:
+    owner = runtime.store.experiment(record.namespace, record.owner_name or "")
+    target = (owner.spec.get("evaluation") or {}).get("target") or {} if owner else {}
+    return {text["name"] for text in target.get("data") or ()} | set(target.get("datasets") or ())
 
 
 def _reused_from(runtime: Runtime, view: TrialView) -> str:
@@ -178,9 +194,19 @@ async def _create(runtime: Runtime, record: TrialRecord, body: Mapping[str, Any]
         text = "PyTorchJob is not served by this cluster: install training-operator 1.9"
         return Verdict(Phase.STUCK, Reason.BACKEND_MISSING, text, look_again_seconds=_CREATE_SECONDS)
     if isinstance(created, AlreadyExists) and created.record.owner_uid != record.uid:
-        text = f"a PyTorchJob {name} exists and is not this trial's: delete it, and the trial goes on"
-        return Verdict(Phase.STUCK, Reason.NAME_TAKEN, text, look_again_seconds=_CREATE_SECONDS)
+        return _in_the_way(runtime, created.record)
     return None
+
+
+def _in_the_way(runtime: Runtime, job: Record) -> Verdict:
+    """Another's job has the name: of a trial of this name that was deleted, and the collector comes for it; or not."""
+    owner = runtime.store.trial(job.namespace, job.owner_name or "")
+    is_left_over = job.owner_kind == Kind.TRIAL.kind and (owner is None or owner.uid != job.owner_uid)
+    if job.deleting or is_left_over:
+        text = f"waits until PyTorchJob {job.name} of the trial that had this name before is gone"
+        return Verdict(Phase.RUNNING, Reason.STARTING, text, look_again_seconds=_COLLECTOR_SECONDS)
+    text = f"a PyTorchJob {job.name} exists and is not this trial's: delete it, and the trial goes on"
+    return Verdict(Phase.STUCK, Reason.NAME_TAKEN, text, look_again_seconds=_CREATE_SECONDS)
 
 
 async def _delete_jobs(runtime: Runtime, view: TrialView, attempts: Attempts) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cpt_api.conditions import Condition, ConditionType
@@ -20,7 +20,7 @@ from cpt_operator.verdicts import TrialView, Verdict
 def next_status(
     view: TrialView, record: Attempts, verdict: Verdict, store_uri: str, names: Mapping[Digest, str]
 ) -> CPTTrialStatus:
-    """What the status shall say. `names` are those of held-out texts."""
+    """What the status shall say. `names` are those of held-out texts, in the order in which to show them."""
     now = rfc3339.text(view.now)
     before = view.status
     attempts = record_of.opened(record, view.now) if verdict.start else record
@@ -58,7 +58,7 @@ def _of_result(
     changes: dict[str, Any] = {
         "result_digest": present.sha256,
         "progress": 100,
-        "scores": tuple(_score(score, names) for score in result.held_out),
+        "scores": _scores(result.held_out, names),
     }
     if result.checkpoint and view.digest:
         prefix = data_prefix(view.record.namespace, view.digest)
@@ -73,12 +73,19 @@ def _of_progress(view: TrialView, progress: Progress, names: Mapping[Digest, str
     planned = max(1, progress.planned_tokens - _start_tokens(view))
     changes: dict[str, Any] = {"tokens": Tokens(done), "progress": min(100, 100 * done // planned)}
     if progress.held_out:
-        changes["scores"] = tuple(_score(score, names) for score in progress.held_out)
+        changes["scores"] = _scores(progress.held_out, names)
     return changes
 
 
 def _start_tokens(view: TrialView) -> int:
     return view.spec.train.start_tokens if view.spec and view.spec.train else 0
+
+
+def _scores(scores: Sequence[HeldOutScore], names: Mapping[Digest, str]) -> tuple[Score, ...]:
+    """In the order of `names`: `kubectl get` shows the first."""
+    order = list(names)
+    known = sorted((score for score in scores if score.text in names), key=lambda score: order.index(score.text))
+    return tuple(_score(score, names) for score in (*known, *(s for s in scores if s.text not in names)))
 
 
 def _score(score: HeldOutScore, names: Mapping[Digest, str]) -> Score:

@@ -16,6 +16,7 @@ from datetime import datetime
 
 from cpt_api import KNOWN_PROTOCOLS
 from cpt_api.conditions import Reason
+from cpt_api.layout import data_prefix
 from cpt_api.result import Outcome, Progress, Result
 from cpt_api.trial import Attempt, Attempts, CPTTrialSpec, CPTTrialStatus, Resources
 from cpt_api.values import Digest
@@ -144,7 +145,9 @@ def _with_observation(view: TrialView, record: Attempts, attempt: Attempt, seen:
         spent = (attempt.gpu_seconds or 0) + seen.gpu_seconds
         return record_of.updated(record, running_time=None, gpu_seconds=spent)
     if seen.all_running and attempt.running_time is None:
-        return record_of.updated(record, running_time=rfc3339.text(view.now), **place)
+        # never before its pods by the API server's clock: a pod that is younger than this was put in another's place
+        since = max(rfc3339.text(view.now), seen.newest_pod or "")
+        return record_of.updated(record, running_time=since, **place)
     # written along with what must be written anyway
     return record_of.updated(record, **place) if seen.trouble or view.forbidden else record
 
@@ -278,11 +281,12 @@ def given_up(view: TrialView, record: Attempts) -> Verdict | None:
     finding = record_of.given_up(record, view.max_retries)
     if finding is None:
         return None
-    name = view.record.name
+    assert view.digest, "who had attempts was resolved"
+    logs = f"{data_prefix(view.record.namespace, view.digest)}logs/"
     return Verdict(
         Phase.FAILED,
         finding.reason,
-        f"{finding.message}; read `kubectl cpt logs {name}`, then delete the trial to try again",
+        f"{finding.message}; the ends of all logs lie in the store below {logs}; delete the trial to try again",
     )
 
 

@@ -46,6 +46,8 @@ class Observation:
     job_uid: str | None = None
     node: str | None = None
     """Of the first pod."""
+    newest_pod: str | None = None
+    """When the youngest pod was created."""
     trouble: Finding | None = None
     """Why its pods are not running."""
     missing_pods: int = 0

@@ -291,6 +291,7 @@ def observe(job: JobRecord, pods: Sequence[PodRecord], attempt: Attempt, limits:
         suspended=job.suspended,
         job_uid=job.uid,
         node=next((pod.node for pod in pods if pod.node), None),
+        newest_pod=max((pod.created for pod in pods), default=None),
         trouble=None if end else _trouble(view),
         missing_pods=0 if job.suspended else max(0, view.wanted - len(pods)),
         gpu_seconds=_gpu_seconds(view),
