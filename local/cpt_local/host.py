@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cpt_local import cache, programs
+from cpt_local import cache, cgroups, programs
 from cpt_local.cluster import state_root
 from cpt_local.errors import UnsuitableError
 from cpt_local.node import HIDDEN
@@ -44,7 +45,7 @@ def check(upstream: Sequence[str]) -> None:
 
     Raises UnsuitableError with everything that must be done first.
     """
-    problems = [problem for problem in (_system(), _go(upstream), _folders(), _cgroups()) if problem]
+    problems = [problem for problem in (_system() or _rights(), _go(upstream), _folders()) if problem]
     missing = missing_packages()
     if missing and not _installs_packages():
         problems.append(f"these packages are missing: run `apt-get install {' '.join(missing)}` (names as in Debian)")
@@ -56,6 +57,11 @@ def check(upstream: Sequence[str]) -> None:
         run("apt-get", "update", env=quiet)
         run("apt-get", "install", "--yes", "--no-install-recommends", *missing, env=quiet)
     _load_bridge_filter()
+    if cgroups.is_version_2():
+        print(
+            "control groups of version 2 are supported by their documentation; this was only run on version 1",
+            flush=True,
+        )
 
 
 def missing_packages() -> list[str]:
@@ -92,16 +98,16 @@ def _folders() -> str | None:
     return None
 
 
-def _cgroups() -> str | None:
-    if sys.platform == "linux" and not any(line.split()[2].startswith("cgroup") for line in _mounts()):
-        return (
-            "no control groups are mounted at /sys/fs/cgroup: pods cannot be limited, start in a machine that has them"
-        )
+def _rights() -> str | None:
+    """What root may not do in an unprivileged container."""
+    try:
+        subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "root may not make namespaces here: use a machine, a VM or a privileged container"
+    roots = cgroups.hierarchies(Path("/proc/mounts").read_text())
+    if not roots or not all(os.access(root, os.W_OK) for root in roots):
+        return "control groups are not there or cannot be written: use a machine, a VM or a privileged container"
     return None
-
-
-def _mounts() -> list[str]:
-    return Path("/proc/mounts").read_text().splitlines()
 
 
 def _installs_packages() -> bool:
