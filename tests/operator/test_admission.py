@@ -152,6 +152,14 @@ class TestAllowed:
         assert not_consistent(CPTTrialSpec.model_validate(right), self.SETTINGS) is None
 
 
+def test_evaluation_runs_on_one_process() -> None:
+    """More of them would wait for each other, and score everything twice."""
+    settings = make_settings(defaults={"gpusPerNode": 8, "nodes": 2, "serviceAccountName": "cpt-trial"})
+    small = complete_resources(TrialType.EVALUATE, Resources(), settings)
+    assert (small.nodes, small.gpus_per_node, small.processes_per_node) == (1, 1, None)
+    assert complete_resources(TrialType.EVALUATE, Resources(gpus_per_node=0), settings).gpus_per_node == 0
+
+
 def test_trials_without_a_model_get_no_gpu() -> None:
     """Preflight, Prepare and Decide run in one pod on CPU."""
     settings = make_settings(defaults={"gpusPerNode": 8, "nodes": 2, "serviceAccountName": "cpt-trial"})

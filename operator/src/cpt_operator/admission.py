@@ -16,27 +16,23 @@ from cpt_api.conditions import Reason
 from cpt_api.trial import CPTTrialSpec, Resources, Run, TrialType
 from cpt_operator.children import ORDER_ANNOTATION
 from cpt_operator.kinds import Key
+from cpt_operator.plan.trials import sized
 from cpt_operator.plan.types import Finding
 from cpt_operator.records import TrialRecord
 from cpt_operator.settings import Settings
 from cpt_operator.status import has_ended, is_at_work, reason_of
 
-_NEEDS_MODEL = frozenset({TrialType.TRAIN, TrialType.EVALUATE})
-
-
 # --- what may be asked for --------------------------------------------------------------------------------------------
 
 
 def complete_resources(trial_type: TrialType, wanted: Resources, settings: Settings) -> Resources:
-    """With the administrator's defaults where nothing is said; trials without a model get no GPU and one pod."""
+    """With the administrator's defaults where nothing is said, and no more than the verb can use."""
     defaults = settings.defaults
     fields = {
         name: getattr(defaults, name) if (value := getattr(wanted, name)) is None else value
         for name in Resources.model_fields
     }
-    if trial_type not in _NEEDS_MODEL:
-        fields |= {"nodes": 1, "gpus_per_node": 0, "processes_per_node": None}
-    return Resources(**fields)
+    return sized(Resources(**fields), trial_type)
 
 
 def not_allowed(resources: Resources, priority_class: str | None, settings: Settings) -> Finding | None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from cpt_api.conditions import Reason
 from cpt_api.experiment import CPTExperimentSpec, Dataset, HeldOutText, Retention, Target
-from cpt_api.trial import CooldownShape, DocumentMask, Optimizer, Precision
+from cpt_api.trial import CooldownShape, DocumentMask, Optimizer, OptimizerName, Precision
 from cpt_api.values import Amount, LearningRate, Share, Tokens
 from cpt_operator.plan.types import Finding
 
@@ -115,6 +115,7 @@ def resolve(spec: CPTExperimentSpec) -> Recipe:
         replicates=(3 if training.replicates is None else training.replicates) if spec.replay else 0,
         seed=training.seed or 0,
         optimizer=Optimizer(
+            name=training.optimizer or OptimizerName.ADAMW,
             weight_decay=_or(training.weight_decay, Amount.parse("0.1")),
             gradient_clip=_or(training.gradient_clip, Amount.parse("1")),
         ),

@@ -10,7 +10,7 @@ The second rung trains 1.2B new tokens instead of 2B, and a rung that is appende
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from cpt_api.result import Outcome
@@ -38,7 +38,7 @@ class Line:
     """What all segments of one trunk share."""
 
     name: str
-    """For people: the dataset, or `control`."""
+    """The dataset's, or CONTROL: with rate and seed it names the line."""
     mixture: tuple[Component, ...]
     rate: LearningRate
     seed: int
@@ -64,6 +64,8 @@ class Segments:
     baseline: Digest
     trials: Trials
     outcomes: Outcomes
+    added: dict[tuple[str, LearningRate, int, Tokens, bool], Digest] = field(default_factory=dict)
+    """By line, end, and whether it is cooled: a later rung begins with the trunk of the rung before."""
 
     @property
     def recipe(self) -> Recipe:
@@ -105,6 +107,9 @@ class Segments:
     def _add(
         self, line: Line, before: Digest | None, begin: Tokens, end: Tokens, stage: str, *, cooled: bool
     ) -> Digest:
+        place = (line.name, line.rate, line.seed, end, cooled)
+        if place in self.added:
+            return self.added[place]
         recipe = self.recipe
         start = Start(segment=TrialRef(digest=before)) if before else Start(model=self.inputs.model)
         cooldown = Cooldown(start_tokens=begin, end_tokens=end, shape=recipe.cooldown_shape) if cooled else None
@@ -129,4 +134,5 @@ class Segments:
         what = "cooled" if cooled else "trunk"
         title = f"{line.name} {line.rate} seed {line.seed} {what} @ {end}"
         spec = CPTTrialSpec(type=TrialType.TRAIN, train=work)
-        return self.trials.add(spec, stage, title, tokens=Tokens(end - begin), observe=observe)
+        self.added[place] = self.trials.add(spec, stage, title, tokens=Tokens(end - begin), observe=observe)
+        return self.added[place]

@@ -33,8 +33,8 @@ from cpt_operator.plan.segments import Line, Segments, mixture
 from cpt_operator.plan.types import NO_TOKENS, Failed, Succeeded
 
 STAGE = "learningRateSweep"
-CONTROL = "control"
-"""How the lines of replay data alone are called; no dataset can have that meaning."""
+CONTROL = "the control"
+"""How lines of replay data alone are called; with its space no name of a dataset."""
 
 Grid = Mapping[str, tuple[LearningRate, ...]]
 """Rates that are in the race, rising, by dataset name."""

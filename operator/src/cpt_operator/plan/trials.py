@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from cpt_api.digest import input_digests, trial_digest
 from cpt_api.experiment import CPTExperimentSpec, Reuse
-from cpt_api.trial import CPTTrialSpec, Observe, Run, TrialType
+from cpt_api.trial import CPTTrialSpec, Observe, Resources, Run, TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan.types import NO_TOKENS, Context, PlannedTrial
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def sized(resources: Resources, trial_type: TrialType) -> Resources:
+    """As the verb can use them: only training has several processes, and only a model needs a GPU."""
+    if trial_type is TrialType.TRAIN:
+        return resources
+    gpus = resources.gpus_per_node
+    if trial_type is not TrialType.EVALUATE:
+        gpus = 0
+    elif gpus is not None:
+        gpus = min(1, gpus)
+    return resources.model_copy(update={"nodes": 1, "gpus_per_node": gpus, "processes_per_node": None})
 
 
 class Trials:
@@ -48,12 +60,10 @@ class Trials:
         resources, scheduling = self._spec.resources, self._spec.scheduling
         run = Run(observe=observe, suspend=self._spec.suspend)
         if resources:
-            # verbs without a model need a pod of their own small size, but the user's account, profile and image
-            common = {"gpus_per_node": 0, "nodes": 1, "processes_per_node": None, "cpu": None, "memory": None}
-            needs_model = trial_type in (TrialType.TRAIN, TrialType.EVALUATE)
-            run = run.model_copy(
-                update={"resources": resources if needs_model else resources.model_copy(update=common)}
-            )
+            if trial_type not in (TrialType.TRAIN, TrialType.EVALUATE):
+                # a pod of the verb's own small size, but the user's account, profile and image
+                resources = resources.model_copy(update={"cpu": None, "memory": None})
+            run = run.model_copy(update={"resources": sized(resources, trial_type)})
         if scheduling:
             on_cpu = not run.resources.gpus_per_node
             deadline = scheduling.active_deadline
