@@ -205,6 +205,14 @@ class TestAll:
         assert (finding.input, finding.reason) == (None, Why.BATCH_NOT_DIVISIBLE)
         assert "8 or 12" in finding.message
 
+    def test_sequence(self, corpus: Corpus) -> None:
+        """Sequences longer than the model has positions for."""
+        corpus.put("base/config.json", json.dumps(CONFIG | {"max_position_embeddings": 64}).encode())
+        for length, want in ((64, []), (65, [Why.SEQUENCE_TOO_LONG])):
+            batch = {"sequenceLength": length, "globalBatchSize": 4, "processes": 1}
+            found = look(corpus.preflight({"kind": "Model", "uri": "base"}, batch=batch)).findings
+            assert [finding.reason for finding in found] == want
+
     def test_conditional_writes(self, corpus: Corpus) -> None:
         """A store where two attempts could both be first concerns all."""
         trial = corpus.preflight({"kind": "Dataset", "uri": "data"})

@@ -41,6 +41,7 @@ class Why(StrEnum):
     NOT_WRITABLE = "NotWritable"
     NO_CONDITIONAL_WRITES = "NoConditionalWrites"
     BATCH_NOT_DIVISIBLE = "BatchNotDivisible"
+    SEQUENCE_TOO_LONG = "SequenceTooLong"
     NOT_FOUND = "NotFound"
     REFUSED = "Refused"
     PIN_DIFFERS = "PinDiffers"
@@ -67,6 +68,8 @@ def run(trial: Trial) -> None:
     for wanted in work.inputs:
         files, troubles = _look(trial, wanted)
         findings += [Finding(input=wanted.name, reason=why, message=text) for why, text in troubles]
+        if files is not None and wanted.kind is InputKind.MODEL:
+            findings += _of_length(files, wanted, work.batch)
         if files is not None:
             keep_listing(trial, files)
             resolved.append(
@@ -117,6 +120,20 @@ def _of_batch(batch: BatchCheck | None) -> Iterator[Finding]:
             reason=Why.BATCH_NOT_DIVISIBLE,
             message=f"globalBatchSize {size} is not a multiple of the {processes} processes that train: use "
             f"{' or '.join(map(str, near))}, or other resources",
+        )
+
+
+def _of_length(files: Files, wanted: PreflightInput, batch: BatchCheck | None) -> Iterator[Finding]:
+    try:
+        longest = read_json(files.store, CONFIG, optional=True).get("max_position_embeddings")
+    except DataError:
+        return  # _config has said it
+    if batch is not None and isinstance(longest, int) and batch.sequence_length > longest:
+        yield Finding(
+            input=wanted.name,
+            reason=Why.SEQUENCE_TOO_LONG,
+            message=f"{wanted.uri}: training.sequenceLength is {batch.sequence_length}, the model has {longest} "
+            f"positions (max_position_embeddings): use {longest} at most, or a base whose positions were extended",
         )
 
 
