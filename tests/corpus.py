@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,15 @@ class Corpus:
         )
         return Trial(document, self.store)
 
-    def prepare(self, data: str, tokenizer: str = "base", attempt: int = 1, **changes: Any) -> Trial:
-        """A Prepare trial of these files, with one process."""
-        work = {"source": self.source(data), "tokenizer": {"source": self.source(tokenizer)}} | changes
-        return self.trial({"type": "Prepare", "prepare": work, "run": {"resources": {"cpu": "1"}}}, attempt)
+    def elsewhere(self) -> Corpus:
+        """The same files, and an empty store."""
+        address = self.store.address
+        return replace(self, store=open_address(replace(address, uri=f"{address.uri}-{uuid.uuid4().hex}")))
+
+    def prepare(self, data: str, attempt: int = 1, cpu: str = "1", **changes: Any) -> Trial:
+        """A Prepare trial of these files with the tokenizer at 'base'; one CPU is one process."""
+        work = {"source": self.source(data), "tokenizer": {"source": self.source("base")}} | changes
+        return self.trial({"type": "Prepare", "prepare": work, "run": {"resources": {"cpu": cpu}}}, attempt)
 
     def preflight(self, *inputs: dict[str, Any], **changes: Any) -> Trial:
         """A Preflight trial of these inputs."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,7 @@ class Tokenizer:
     """Encodes with Hugging Face's `tokenizers`, on one thread per call. Not for several threads at once."""
 
     def __init__(self, files: TokenizerFiles) -> None:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # read by the library at its first call
         self.files = files
         self._encoder = _load(files.text, FILE)
 

@@ -24,6 +24,7 @@ from cpt_trainer.errors import DataError, MissingError
 from cpt_trainer.prepare.documents import BAD, Task
 from cpt_trainer.prepare.heldout import FEW_DOCUMENTS, candidates_below, choose, trains, write_held_out
 from cpt_trainer.prepare.parts import Part, delete_parts
+from cpt_trainer.prepare.read import Sizes
 from cpt_trainer.prepare.shards import Cut, ShardEntry, write_shards
 from cpt_trainer.prepare.tokenise import tokenise
 from cpt_trainer.sources import open_model, open_source
@@ -32,8 +33,10 @@ from cpt_trainer.trial import Trial, commit_result
 
 log = structlog.get_logger()
 
+_SIZES = Sizes()
 
-def run(trial: Trial) -> None:
+
+def run(trial: Trial, sizes: Sizes = _SIZES) -> None:
     """The dataset, and the result that says what is in it."""
     work = trial.spec.prepare
     assert work is not None, "main has seen the type"
@@ -41,7 +44,7 @@ def run(trial: Trial) -> None:
         manifest = Prepared.open(trial.store, trial.data).manifest
         log.info("prepared_already")
     except MissingError:
-        manifest = _prepare(trial, work)
+        manifest = _prepare(trial, work, sizes)
     delete_parts(trial.store, trial.data)
     commit_result(
         trial,
@@ -51,19 +54,19 @@ def run(trial: Trial) -> None:
     )
 
 
-def _prepare(trial: Trial, work: PrepareWork) -> DatasetManifest:
+def _prepare(trial: Trial, work: PrepareWork, sizes: Sizes) -> DatasetManifest:
     files = open_source(trial, work.source)
     folder = open_model(trial, work.tokenizer)
     tokenizer = read_tokenizer(folder.store, folder.prefix)
     task = Task(tokenizer, work.text_field, candidates_below(work.holdout), trains(work.holdout))
-    parts = tokenise(trial, files, task, work.holdout.max_documents + 1)
+    parts = tokenise(trial, files, task, work.holdout.max_documents + 1, sizes)
     _require_documents(parts, work)
     choice = choose(parts, work.holdout)
     held_out = write_held_out(trial.store, trial.data, choice, Tokenizer(tokenizer))
     entries: list[ShardEntry] = []
     if task.trains:
         cut = Cut(choice.first_training_key, work.max_tokens)
-        entries = write_shards(trial.store, trial.data, parts, cut)
+        entries = write_shards(trial.store, trial.data, parts, cut, sizes.shard_bytes)
     shards = tuple(entry.shard for entry in entries if entry.shard is not None)
     if task.trains and not shards:
         raise DataError(

@@ -32,8 +32,8 @@ EXAMPLES = 5
 """Bad lines that are named."""
 
 RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("tokens", "<u4"), ("bytes", "<u4")])
-"""Of a document: the two halves of its key, its tokens, its source bytes. Little-endian: joining arrays of records turns
-them into the machine's own order."""
+"""Of a document: the two halves of its key, its tokens, its source bytes. Little-endian, since joining arrays of
+records turns them into the order of the machine."""
 
 
 class LeftOut(StrEnum):

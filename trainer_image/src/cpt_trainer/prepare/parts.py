@@ -33,8 +33,6 @@ from cpt_trainer.prepare.documents import RECORD, Batch, Tally
 from cpt_trainer.prepare.read import Position
 from cpt_trainer.store import Store
 
-PART_BYTES = 128 * 1024 * 1024
-"""Of text."""
 _RANGE_BITS = 11
 RANGES = 2**_RANGE_BITS
 """Of keys, equally wide."""
@@ -126,7 +124,7 @@ def write_part(
     store: Store, prefix: str, number: int, batches: Sequence[Batch], after: Position, dtype: np.dtype[Any], most: int
 ) -> Part:
     """Sort and write. Of the candidates the first `most` by key are kept: no others can be held out."""
-    records = np.concatenate([batch.records for batch in batches])
+    records = np.concatenate([batch.records for batch in batches], dtype=RECORD)
     tokens = np.concatenate([batch.tokens for batch in batches])
     order = np.lexsort((records["low"], records["high"]))
     ends = np.cumsum(records["tokens"], dtype=np.int64)

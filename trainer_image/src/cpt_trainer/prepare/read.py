@@ -24,7 +24,6 @@ from cpt_trainer.errors import DamagedError
 from cpt_trainer.sources import Files
 from cpt_trainer.store import Entry
 
-PIECE_BYTES = 1024 * 1024
 TEXT_BYTES = 8 * 1024 * 1024
 """Of a document of a .txt file."""
 LINE_BYTES = 64 * 1024 * 1024
@@ -33,6 +32,18 @@ _BLOCKS_AHEAD = 8
 _COMPRESSED_BYTES = 256 * 1024
 """Decompressed at once: text may grow tenfold."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How the work is divided. The dataset is the same whatever they are, but for the number of shards."""
+
+    piece_bytes: int = 1024 * 1024
+    """Of text, for one message to a process."""
+    part_bytes: int = 128 * 1024 * 1024
+    """Of text: what an attempt that is cut short loses at most."""
+    shard_bytes: int = 256 * 1024 * 1024
+    """Of tokens."""
 
 
 class Format(StrEnum):
@@ -102,14 +113,14 @@ def texts(files: Files) -> list[Entry]:
     return [entry for entry in files.entries if not is_hidden(entry.key) and format_of(entry.key)]
 
 
-def pieces(files: Files, start: Position = Position()) -> Iterator[Piece]:
+def pieces(files: Files, start: Position, piece_bytes: int) -> Iterator[Piece]:
     """All pieces from `start` on."""
     entries = texts(files)[start.file :]
     with ThreadPoolExecutor(_BLOCKS_AHEAD, thread_name_prefix="read") as pool:
         ahead = _ahead(pool, files, _ranges(entries, start))
         for number, entry in enumerate(entries, start.file):
             begin = start if number == start.file else Position(number)
-            yield from _pieces_of(entry, begin, ahead)
+            yield from _pieces_of(entry, begin, ahead, piece_bytes)
 
 
 def opening(files: Files, entry: Entry) -> Piece:
@@ -148,7 +159,7 @@ def _is_plain(entry: Entry) -> bool:
     return found is not None and found[1] is Compression.NONE
 
 
-def _pieces_of(entry: Entry, begin: Position, ahead: Iterator[bytes]) -> Iterator[Piece]:
+def _pieces_of(entry: Entry, begin: Position, ahead: Iterator[bytes], piece_bytes: int) -> Iterator[Piece]:
     """The pieces of one file, of which `ahead` gives the blocks first."""
     found = format_of(entry.key)
     assert found is not None
@@ -160,7 +171,7 @@ def _pieces_of(entry: Entry, begin: Position, ahead: Iterator[bytes]) -> Iterato
     if compression is not Compression.NONE:
         content = _without(content, begin.offset)
     at = begin
-    for data in _cut(content, form):
+    for data in _cut(content, form, piece_bytes if form is Format.JSON_LINES else TEXT_BYTES):
         after = Position(at.file, at.offset + len(data), at.line + data.count(b"\n"))
         text = data.removeprefix(_BYTE_ORDER_MARK) if at.offset == 0 else data
         yield Piece(at, after, entry.key, form, text)
@@ -210,9 +221,8 @@ def _without(content: Iterator[bytes], length: int) -> Iterator[bytes]:
         length = max(0, length - len(data))
 
 
-def _cut(content: Iterable[bytes], form: Format) -> Iterator[bytes]:
-    """Runs of whole lines of about the size that the format wants."""
-    size = PIECE_BYTES if form is Format.JSON_LINES else TEXT_BYTES
+def _cut(content: Iterable[bytes], form: Format, size: int) -> Iterator[bytes]:
+    """Runs of whole lines of about that size."""
     buffer = bytearray()
     for data in content:
         buffer += data

@@ -27,7 +27,6 @@ from cpt_trainer.prepare.documents import RECORD
 from cpt_trainer.prepare.parts import RANGES, Array, Part, gathered, put_arrays
 from cpt_trainer.store import Store
 
-SHARD_BYTES = 256 * 1024 * 1024
 _MOST_SHARDS = 512
 """All of them are named in `result.json`."""
 _THREADS = 8
@@ -56,9 +55,7 @@ class Cut:
     """Of the stream."""
 
 
-def write_shards(
-    store: Store, prefix: str, parts: Sequence[Part], cut: Cut, shard_bytes: int = SHARD_BYTES
-) -> list[ShardEntry]:
+def write_shards(store: Store, prefix: str, parts: Sequence[Part], cut: Cut, shard_bytes: int) -> list[ShardEntry]:
     """The whole stream; shards that an earlier attempt finished are taken as they are."""
     total_bytes = sum(part.summary.tokens * part.dtype.itemsize for part in parts)
     count = min(_MOST_SHARDS, max(1, -(-total_bytes // shard_bytes)))

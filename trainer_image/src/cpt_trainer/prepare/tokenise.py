@@ -27,8 +27,8 @@ import structlog
 from cpt_api.values import Tokens
 from cpt_trainer.output import die_with
 from cpt_trainer.prepare.documents import Batch, Task, work
-from cpt_trainer.prepare.parts import PART_BYTES, Part, read_parts, write_part
-from cpt_trainer.prepare.read import PIECE_BYTES, Piece, Position, pieces, texts
+from cpt_trainer.prepare.parts import Part, read_parts, write_part
+from cpt_trainer.prepare.read import Piece, Position, Sizes, pieces, texts
 from cpt_trainer.sources import Files
 from cpt_trainer.tokenizer import Tokenizer
 from cpt_trainer.trial import Trial, put_progress
@@ -42,7 +42,7 @@ _TASKS_PER_PROCESS = 3
 Pieces = tuple[Piece, ...]
 
 
-def tokenise(trial: Trial, files: Files, task: Task, most_candidates: int, part_bytes: int = PART_BYTES) -> list[Part]:
+def tokenise(trial: Trial, files: Files, task: Task, most_candidates: int, sizes: Sizes) -> list[Part]:
     """All parts of the source; those of earlier attempts are taken as they are."""
     dtype = task.tokenizer.dtype
     parts = read_parts(trial.store, trial.data, dtype)
@@ -53,11 +53,12 @@ def tokenise(trial: Trial, files: Files, task: Task, most_candidates: int, part_
     group: list[Batch] = []
     group_bytes = 0
     after = start
-    for chunk, batch in _worked(_chunks(pieces(files, start)), task, processes(trial)):
+    chunks = _chunks(pieces(files, start, sizes.piece_bytes), sizes.piece_bytes)
+    for chunk, batch in _worked(chunks, task, processes(trial)):
         group.append(batch)
         group_bytes += sum(len(piece.data) for piece in chunk)
         after = chunk[-1].next
-        if group_bytes >= part_bytes:
+        if group_bytes >= sizes.part_bytes:
             parts.append(write_part(trial.store, trial.data, len(parts), group, after, dtype, most_candidates))
             group, group_bytes = [], 0
         if report.is_due():
@@ -78,14 +79,14 @@ def processes(trial: Trial) -> int:
     return max(1, math.ceil(cpus))
 
 
-def _chunks(source: Iterable[Piece]) -> Iterator[Pieces]:
+def _chunks(source: Iterable[Piece], piece_bytes: int) -> Iterator[Pieces]:
     """Small files together, so that a message to a process is worth its while."""
     waiting: list[Piece] = []
     size = 0
     for piece in source:
         waiting.append(piece)
         size += len(piece.data)
-        if size >= PIECE_BYTES // 2:
+        if size >= piece_bytes // 2:
             yield tuple(waiting)
             waiting, size = [], 0
     if waiting:
@@ -100,6 +101,10 @@ _here: list[tuple[Task, Tokenizer]] = []
 
 def _worked(chunks: Iterable[Pieces], task: Task, count: int) -> Iterator[tuple[Pieces, Batch]]:
     """Each chunk with its batch, in order."""
+    if count == 1:  # nothing to gain, and a small dataset is done before a process has started
+        tokenizer = Tokenizer(task.tokenizer)
+        yield from ((chunk, work(chunk, task, tokenizer)) for chunk in chunks)
+        return
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of our threads
     with ProcessPoolExecutor(count, spawn, initializer=_begin, initargs=(task, os.getpid())) as pool:
         at_work: deque[tuple[Pieces, Future[Batch]]] = deque()
@@ -115,7 +120,6 @@ def _worked(chunks: Iterable[Pieces], task: Task, count: int) -> Iterator[tuple[
 
 def _begin(task: Task, parent: int) -> None:
     die_with(parent)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # read by the library at its first call
     _here.append((task, Tokenizer(task.tokenizer)))
 
 
