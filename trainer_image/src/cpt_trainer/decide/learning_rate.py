@@ -10,7 +10,8 @@ A rate is always chosen, unless all diverged. Without replicates the noise betwe
 those of the items alone, no rate is dropped, and the choice is marked as undecided. So it is when an arm failed.
 
 What a recipe gains over the base is a claim about recipes, with item and run noise; what the chosen model forgets is a
-claim about that model, with item noise alone.
+claim about that model, with item noise alone. The lower ends of intervals of what was picked (the gain of the chosen
+rate, the loss to the best one) allow for the picking: plain ones cover in 90 of 100 where all rates are equal.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def _choice(entry: DatasetArms, work: DecideWork, models: Models, noise: RunNois
     assert base is not None, "evaluations do not diverge"
     outcome = race({rate: found.target for rate, found in scores.items()}, noise, work.rungs, last=work.last)
     chosen = scores[outcome.chosen]
-    gain = _gain(difference(base.target, chosen.target), noise)
+    gain = _gain(difference(base.target, chosen.target), noise, len(scores))
     lost = _estimate(difference(chosen.retention, base.retention), _ONE_SIDED) if chosen.retention else None
     sentences = [
         words.of_choice(outcome, diverged),
@@ -112,7 +113,9 @@ def _arm(rate: LearningRate, trial: Digest, scores: Scores, outcome: Race) -> Ra
         target_interval=_interval(target, _LEVEL),
         retention=rounded(retention.value) if retention else None,
         retention_interval=_interval(retention, _LEVEL) if retention else None,
-        behind_best=None if rate == outcome.best else _estimate(outcome.behind[rate], _LEVEL),
+        behind_best=None
+        if rate == outcome.best
+        else _estimate(outcome.behind[rate], _LEVEL, picked_from=len(outcome.behind) - 1),
         dropped=rate in outcome.dropped,
     )
 
@@ -121,13 +124,15 @@ def _diverged(rate: LearningRate, trial: Digest) -> RateArm:
     return RateArm(learning_rate=rate, trial=trial, outcome="Diverged")
 
 
-def _gain(saved: Estimated, noise: RunNoise | None) -> Estimate:
+def _gain(saved: Estimated, noise: RunNoise | None, rates: int) -> Estimate:
     """Of a recipe: without run noise there is a number, and no claim."""
-    return _estimate(with_runs(saved, noise, runs=1), _LEVEL) if noise else Estimate(value=rounded(saved.value))
+    if noise is None:
+        return Estimate(value=rounded(saved.value))
+    return _estimate(with_runs(saved, noise, runs=1), _LEVEL, picked_from=rates)
 
 
-def _estimate(estimated: Estimated, confidence: float) -> Estimate:
-    lower, upper = _interval(estimated, confidence)
+def _estimate(estimated: Estimated, confidence: float, *, picked_from: int = 1) -> Estimate:
+    lower, upper = _interval(estimated, confidence, picked_from)
     return Estimate(
         value=rounded(estimated.value),
         standard_error=rounded(estimated.standard_error),
@@ -137,8 +142,8 @@ def _estimate(estimated: Estimated, confidence: float) -> Estimate:
     )
 
 
-def _interval(estimated: Estimated, confidence: float) -> tuple[float, float]:
-    lower, upper = estimated.interval(confidence)
+def _interval(estimated: Estimated, confidence: float, picked_from: int = 1) -> tuple[float, float]:
+    lower, upper = estimated.interval(confidence, picked_from=picked_from)
     return rounded(lower), rounded(upper)
 
 

@@ -1,0 +1,82 @@
+"""Builders for tests of decisions: a test names only what it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cpt_api.trial import DecideWork
+from cpt_api.values import Digest, LearningRate
+from cpt_trainer.decide.estimates import TextSums
+from cpt_trainer.decide.learning_rate import Scores
+from make import make_digest
+
+DOCUMENTS = 50
+TARGET, RETENTION, BASE = make_digest("target"), make_digest("retention"), make_digest("base")
+
+
+def make_text(loss: float, seed: int = 0, spread: float = 0.01) -> TextSums:
+    """Documents of one size at that many bits per byte; each differs by `spread` from what all models see there."""
+    shared = np.random.default_rng(1).normal(0, 0.5, DOCUMENTS)
+    own = np.random.default_rng([2, seed]).normal(0, spread, DOCUMENTS)
+    deviations = shared - shared.mean() + own - own.mean()  # the loss is met exactly
+    return TextSums((loss + deviations) * 1000, np.full(DOCUMENTS, 1000.0), (slice(0, DOCUMENTS),))
+
+
+def make_scores(target: float, retention: float = 2.0, seed: int = 0) -> Scores:
+    """A model by its bits per byte."""
+    return Scores((make_text(target, seed),), (make_text(retention, seed + 1000),))
+
+
+class Question:
+    """A question about one dataset; `models` is what was measured."""
+
+    def __init__(
+        self,
+        losses: Mapping[str, float | None],
+        *,
+        replicates: Mapping[str, Sequence[float | None]] | None = None,
+        missing: Sequence[str] = (),
+        rungs: int = 3,
+        last: bool = False,
+        base: float = 3.0,
+    ) -> None:
+        self.models: dict[Digest, Scores | None] = {BASE: make_scores(base)}
+        arms = [self._model(rate, f"arm {rate}", loss) for rate, loss in losses.items()]
+        if replicates is None:
+            replicates = dict.fromkeys(losses, (2.5, 2.52, 2.48))
+        controls = [
+            {"learningRate": rate, "trials": [self._trial(f"control {rate} {n}", loss) for n, loss in enumerate(found)]}
+            for rate, found in replicates.items()
+        ]
+        self.work = DecideWork.model_validate(
+            {
+                "question": "LearningRate",
+                "target": {"heldOut": [{"digest": TARGET}], "threshold": "0.02"},
+                "retention": {"heldOut": [{"digest": RETENTION}], "threshold": "0.02"},
+                "baseline": {"digest": BASE},
+                "datasets": [
+                    {"dataset": {"digest": make_digest("python")}, "arms": arms, "missing": list(missing)},
+                ],
+                "controls": controls,
+                "rungTokens": "1M",
+                "rungs": rungs,
+                "last": last,
+            }
+        )
+
+    def _model(self, rate: str, name: str, loss: float | None) -> dict[str, object]:
+        return {"learningRate": rate, "trial": self._trial(name, loss)}
+
+    def _trial(self, name: str, loss: float | None) -> dict[str, Digest]:
+        digest = make_digest(name)
+        self.models[digest] = (
+            None if loss is None else make_scores(loss, 2.0 + 0.01 * len(self.models), len(self.models))
+        )
+        return {"digest": digest}
+
+
+def rates(*texts: str) -> tuple[LearningRate, ...]:
+    """Learning rates from text."""
+    return tuple(map(LearningRate.parse, texts))
