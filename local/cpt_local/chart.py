@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from cpt_local import node, s3
+from cpt_local import kwok, node, s3
 from cpt_local.cluster import Cluster
 from cpt_local.errors import CommandError
 from cpt_local.processes import run
@@ -53,13 +53,22 @@ def values_file(cluster: Cluster) -> Path:
 
 def values(cluster: Cluster) -> dict[str, Any]:
     """The chart's values for this cluster."""
+    key, value = kwok.LABEL
+    fake_nodes = {
+        "kwok": {
+            "gpuResource": node.FAKE_GPU,
+            "nodeSelector": {key: value},
+            "tolerations": [{"key": key, "operator": "Exists"}],
+        }
+    }
+    profiles = {"fake-gpu": {"gpuResource": node.FAKE_GPU}} | (fake_nodes if cluster.kwok else {})
     return {
         "artifactStore": {
             "bucket": s3.BUCKET,
             "endpoint": cluster.s3_endpoint,
             "credentialsSecret": OPERATOR_SECRET,
         },
-        "trials": {"profiles": {"fake-gpu": {"gpuResource": node.FAKE_GPU}}},
+        "trials": {"profiles": profiles},
         "podAnnotations": {"cpt.dev/source": _source_digest()},
     }
 

@@ -45,10 +45,10 @@ def check(upstream: Sequence[str]) -> None:
 
     Raises UnsuitableError with everything that must be done first.
     """
-    problems = [problem for problem in (_system() or _rights(), _go(upstream), _folders()) if problem]
-    missing = missing_packages()
-    if missing and not _installs_packages():
-        problems.append(f"these packages are missing: run `apt-get install {' '.join(missing)}` (names as in Debian)")
+    unsuitable = _system() or _rights()  # then nothing else counts
+    missing = [] if unsuitable else missing_packages()
+    found = [unsuitable] if unsuitable else [_go(upstream), _folders(), _packages(missing)]
+    problems = [problem for problem in found if problem]
     if problems:
         raise UnsuitableError("\n  ".join(["a cluster cannot be made here:", *problems, _WAYS_ON]))
     if missing:
@@ -100,6 +100,8 @@ def _folders() -> str | None:
 
 def _rights() -> str | None:
     """What root may not do in an unprivileged container."""
+    if shutil.which("unshare") is None:  # a package that is missing
+        return None
     try:
         subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
@@ -110,8 +112,10 @@ def _rights() -> str | None:
     return None
 
 
-def _installs_packages() -> bool:
-    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+def _packages(missing: list[str]) -> str | None:
+    if not missing or shutil.which("apt-get"):
+        return None
+    return f"programs are missing; on Debian they come by `apt-get install {' '.join(missing)}`"
 
 
 def _load_bridge_filter() -> None:

@@ -1,11 +1,12 @@
 """Fake nodes and pods for tests of scale: kwok keeps them in states that our stages say, against the real API server.
 
-    add_node(cluster, "fake-1", gpus=8)                                 a Ready node that runs nothing
-    kubectl annotate pod NAME cpt.local/exit-code=0                     ends a pod on it as Succeeded
-    kubectl annotate pod NAME cpt.local/exit-code=143                   … as Failed, with this exit code
+    add_node(cluster, "fake-1", gpus=8)                   a Ready node that runs nothing
+    resources: {profile: kwok}                            in an experiment: its pods go to such nodes, and no others do
+    kubectl annotate pod NAME cpt.local/exit-code=0       ends a pod there as Succeeded
+    kubectl annotate pod NAME cpt.local/exit-code=143     … as Failed, with this exit code
 
-Pods of PyTorchJobs become Running at once and stay so until they are annotated: who knows what a trial "did" is the
-test, which puts its result first and ends its pod then.
+Pods become Running at once and stay so until they are annotated: who knows what a trial "did" is the test, which puts
+its result first and ends its pod then.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from cpt_local.processes import start_daemon, wait_for_daemon
 
 EXIT_CODE = "cpt.local/exit-code"
 """Annotation of a pod: end it with this code."""
-_SELECTOR = "kwok.x-k8s.io/node=fake"
+LABEL = ("kwok.x-k8s.io/node", "fake")
+"""Of fake nodes, as label, annotation and taint."""
 _START_SECONDS = 60.0
 
 _END_STAGE = """\
@@ -77,7 +79,7 @@ def start(cluster: Cluster) -> None:
         cluster.program("kwok"),
         f"--kubeconfig={kubeconfig(cluster, 'kwok')}",
         "--manage-all-nodes=false",
-        f"--manage-nodes-with-annotation-selector={_SELECTOR}",
+        f"--manage-nodes-with-annotation-selector={'='.join(LABEL)}",
         *(f"--config={file}" for file in stages),
     ]
     start_daemon("kwok", command, cluster.folder)
@@ -87,11 +89,12 @@ def start(cluster: Cluster) -> None:
 def add_node(cluster: Cluster, name: str, *, gpus: int = 0) -> None:
     """Make a fake node that takes up to 110 pods."""
     amounts = {"cpu": "1000", "memory": "1Ti", "pods": "110", FAKE_GPU: str(gpus)}
-    key, value = _SELECTOR.split("=")
+    key, value = LABEL
     document = {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": name, "annotations": {key: value}, "labels": {"kubernetes.io/hostname": name, key: value}},
+        "spec": {"taints": [{"key": key, "value": value, "effect": "NoSchedule"}]},
         "status": {"capacity": amounts, "allocatable": amounts},
     }
     cluster.kubectl("create", "-f", "-", stdin=json.dumps(document))

@@ -9,10 +9,12 @@ and nothing of the cluster listens where another machine could reach it. All of 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 from cpt_local.cluster import Cluster
+from cpt_local.errors import CommandError
 from cpt_local.processes import in_namespace, kill, run, wait_for
 
 SERVICES = "10.96.0.0/16"
@@ -104,8 +106,11 @@ def destroy(namespace: Path) -> None:
 
 def cut_cable(cluster: Cluster) -> None:
     """Remove this machine's end, which otherwise stays until the kernel has cleaned up the namespace."""
-    if Path("/sys/class/net", _cable(cluster)).exists():
-        run("ip", "link", "del", _cable(cluster))
+    cable = Path("/sys/class/net", _cable(cluster))
+    if cable.exists():
+        with contextlib.suppress(CommandError):  # the kernel was faster
+            run("ip", "link", "del", cable.name)
+    wait_for(f"the end of {cable.name}", lambda: not cable.exists(), 10, lambda: "`ip link del` does not remove it")
 
 
 def _cable(cluster: Cluster) -> str:

@@ -161,7 +161,7 @@ def pinned(go_mod: str, module: str) -> str:
 
 def _candidates(program: str) -> list[Path]:
     folders = [os.environ.get("KUBEBUILDER_ASSETS", ""), *os.environ.get("PATH", "").split(os.pathsep)]
-    return [path for place in folders if place and (path := Path(place, program)).is_file()]
+    return [Path(path) for place in folders if place and (path := shutil.which(program, path=place))]
 
 
 def _has_version(path: Path, program: str, version: str) -> bool:

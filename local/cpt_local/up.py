@@ -176,6 +176,12 @@ def _complete(cluster: Cluster, wish: Wish) -> Cluster:
     """Add what is asked for and missing; our chart is upgraded in any case, its sources may have changed."""
     print(f"cluster {cluster.name} runs already", flush=True)
     programs.link(wish.upstream, cluster.folder / "bin")
+    completed = replace(
+        cluster,
+        kwok=cluster.kwok or wish.kwok,
+        training_operator=cluster.training_operator or wish.training_operator,
+        chart=cluster.chart or wish.chart,
+    )
     with Steps() as steps:
         spaces = steps.start("namespaces", tenants.add, cluster, *wish.namespaces)
         if wish.kwok and not cluster.kwok:
@@ -184,15 +190,9 @@ def _complete(cluster: Cluster, wish: Wish) -> Cluster:
             applied = steps.start("training-operator's manifests", training_operator.apply, cluster)
             steps.start("training-operator available", training_operator.wait, cluster, after=[applied])
         if wish.chart:
-            steps.start("our chart", chart.install, cluster, after=[spaces])
-    cluster = replace(
-        cluster,
-        kwok=cluster.kwok or wish.kwok,
-        training_operator=cluster.training_operator or wish.training_operator,
-        chart=cluster.chart or wish.chart,
-    )
-    cluster.save()
-    return cluster
+            steps.start("our chart", chart.install, completed, after=[spaces])
+    completed.save()
+    return completed
 
 
 def _archive(cluster: Cluster) -> Path:
