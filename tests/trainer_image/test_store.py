@@ -63,6 +63,12 @@ class TestContract:
             with pytest.raises(MissingError):
                 ask("nobody/put/this")
 
+    def test_prefix_is_no_object(self, store: Store) -> None:
+        """A prefix of other keys is not an object."""
+        store.put("a/b", b"x")
+        with pytest.raises(MissingError):
+            store.stat("a")
+
     def test_put_if_absent(self, store: Store) -> None:
         """The first writer wins, and what it wrote stays."""
         assert store.put_if_absent("a", b"first")

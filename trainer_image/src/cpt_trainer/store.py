@@ -383,7 +383,13 @@ class FolderStore:
 
     def stat(self, key: str) -> Entry:
         """Size and time of change."""
-        found = self._read(key, lambda path: path.stat())
+
+        def look(path: Path) -> os.stat_result:
+            if path.is_dir():
+                raise IsADirectoryError(path)
+            return path.stat()
+
+        found = self._read(key, look)
         return Entry(key, found.st_size, f"{found.st_mtime_ns:x}-{found.st_size:x}")
 
     def delete(self, key: str) -> None:
