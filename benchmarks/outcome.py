@@ -1,0 +1,70 @@
+"""What a benchmark says at its end, and how it measures another program.
+
+expand: ours=4.1 s peer=9.8 s ratio=2.39 goal=≤ 20 s
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import IO, Any
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The last line."""
+
+    ours: str
+    """With its unit."""
+    peer: str
+    """In the same unit."""
+    ratio: float
+    """Above 1 we are better."""
+    goal: str
+    """What the ratio, or ours, shall be."""
+
+    def line(self, name: str) -> str:
+        """For people and programs."""
+        return f"{name}: ours={self.ours} peer={self.peer} ratio={self.ratio:.2f} goal={self.goal}"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Another program has run."""
+
+    answer: Mapping[str, Any]
+    """The JSON object on its last line; empty when it printed nothing."""
+    cpu_seconds: float
+    """User and system, its children included."""
+
+
+def measured(command: Sequence[str | Path], environment: Mapping[str, str]) -> Run:
+    """Run a program of one of the benchmarks. It ends the benchmark when it fails."""
+    words = [str(part) for part in command]
+    with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(words, stdout=output, stderr=errors, cwd=ROOT, env={**os.environ, **environment})
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        lines = _lines(output)
+        if process.returncode:
+            sys.exit("\n".join([*lines, *_lines(errors)][-40:]) + f"\n{' '.join(words)}: exit {process.returncode}")
+    return Run(json.loads(lines[-1]) if lines else {}, usage.ru_utime + usage.ru_stime)
+
+
+def _lines(file: IO[bytes]) -> list[str]:
+    file.seek(0)
+    return file.read().decode(errors="replace").splitlines()
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median, and how far the others are from it."""
+    return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"

@@ -1,0 +1,136 @@
+"""What the training loop costs: tokens per CPU second against Hugging Face's Trainer and against a bare loop.
+
+    make bench NAME=train_overhead
+
+One model (the demo's Llama, 0.9M parameters), one batch (8 sequences of 256), one thread, fp32. All three read the same
+sequences in the same order from the same weights, with the same optimizer and rates, and must end with the same mean
+loss. Each runs FEW and MANY steps: the difference is the loop without imports, start, checkpoint and export.
+
+    tokens per CPU second = (MANY - FEW) · 2,048 / (CPU seconds of MANY - CPU seconds of FEW)
+
+Two goals: the ratio to the Trainer, and above it that to the bare loop, which does nothing but what every training
+must. On a model this small a loop's own cost shows; on a large one all three are the same.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from benchmarks.corpus import NAMESPACE, Bench, corpus, data_of
+from benchmarks.outcome import Outcome, measured, spread
+
+from cpt_api.layout import result_key
+from cpt_api.result import Result
+from cpt_api.trial import CPTTrialSpec
+from cpt_api.values import Digest, Tokens
+from cpt_trainer.batches import Reader, open_datasets
+from cpt_trainer.dataset import Prepared
+from cpt_trainer.schedule import learning_rate
+from cpt_trainer.segment import Segment
+
+PEER = ()
+"""transformers and torch are ours too: the same versions on both sides."""
+VOCABULARY = 1024
+LENGTH, BATCH = 256, 8
+FEW, MANY = 10, 60
+ROUNDS = 3
+GOAL = 1.1
+BARE_GOAL = 0.97
+SAME_LOSS = 1e-4
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+Seconds = Callable[[int], float]
+"""CPU seconds of a run of so many steps."""
+
+
+def run(folder: Path, peer: Path) -> Outcome:
+    """All three in turn, some rounds; ratios are medians of the rounds' ratios."""
+    shutil.rmtree(folder / "store", ignore_errors=True)
+    bench = Bench(corpus(folder / "corpus", VOCABULARY), folder / "store")
+    data = bench.run("prepare", bench.prepare_spec())
+    _write_samples(bench, data, folder)
+    losses: dict[str, float] = {}
+
+    def script(name: str) -> Seconds:
+        def seconds(steps: int) -> float:
+            done = measured([peer, "-m", f"benchmarks.peers.{name}", folder, str(steps)], ENVIRONMENT)
+            losses[name] = done.answer["meanLoss"]
+            return done.cpu_seconds
+
+        return seconds
+
+    def ours(steps: int) -> float:
+        digest, command = bench.command(f"train-{steps}", _spec(bench, data, steps))
+        shutil.rmtree(bench.folder / data_of(digest), ignore_errors=True)
+        (bench.folder / result_key(NAMESPACE, digest)).unlink(missing_ok=True)
+        done = measured(command, bench.environment | ENVIRONMENT)
+        losses["ours"] = _mean_loss(bench, digest)
+        return done.cpu_seconds
+
+    programs = {"ours": ours, "hf_trainer": script("hf_trainer"), "bare_loop": script("bare_loop")}
+    speeds: dict[str, list[float]] = {name: [] for name in programs}
+    for number in range(ROUNDS):
+        for name, seconds in programs.items():
+            speeds[name].append((MANY - FEW) * LENGTH * BATCH / -(seconds(FEW) - seconds(MANY)))
+        _require_same(losses)
+        print(f"round {number + 1}: " + ", ".join(f"{name} {values[-1]:,.0f}" for name, values in speeds.items()))
+    ratios = {name: _ratio(speeds["ours"], values) for name, values in speeds.items()}
+    unit = "tokens per CPU second"
+    print(f"mean loss {losses}")
+    print(f"bare loop: ours={spread(speeds['ours'])} {unit} bare={spread(speeds['bare_loop'])} {unit} "
+          f"ratio={ratios['bare_loop']:.3f} goal=≥ {BARE_GOAL}")  # fmt: skip
+    return Outcome(
+        f"{spread(speeds['ours'])} {unit}", f"{spread(speeds['hf_trainer'])} {unit}", ratios["hf_trainer"], f"≥ {GOAL}x"
+    )
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    return median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def _require_same(losses: dict[str, float]) -> None:
+    want = losses["ours"]
+    if any(not math.isclose(loss, want, rel_tol=SAME_LOSS) for loss in losses.values()):
+        sys.exit(f"mean losses differ: {losses}; they did not train the same thing, and the comparison is void")
+
+
+def _spec(bench: Bench, data: Digest, steps: int) -> dict[str, Any]:
+    """A run from random weights; documents see each other, since the peers have no masks."""
+    work = {
+        "start": {"random": {"config": bench.source("model"), "seed": 1}},
+        "stopTokens": str(steps * LENGTH * BATCH),
+        "phases": [{"mixture": [{"dataset": {"digest": data}, "weight": "1"}]}],
+        "schedule": {"peakLearningRate": "1e-3", "warmupTokens": str(FEW * LENGTH * BATCH)},
+        "sequenceLength": LENGTH,
+        "globalBatchSize": BATCH,
+        "precision": "Float32",
+        "documentMask": "Disabled",
+    }
+    return {"type": "Train", "train": work}
+
+
+def _mean_loss(bench: Bench, digest: Digest) -> float:
+    result = Result.model_validate_json(bench.store.get(result_key(NAMESPACE, digest)))
+    return result.numbers["meanLoss"]
+
+
+def _write_samples(bench: Bench, data: Digest, folder: Path) -> None:
+    """For the peers: what ours reads in each step, at which rate, and from which weights."""
+    work = CPTTrialSpec.model_validate(_spec(bench, data, MANY)).train
+    assert work is not None
+    datasets = {data: Prepared.open(bench.store, data_of(data))}
+    order = Segment.of(work, open_datasets(datasets, LENGTH)).order
+    reader = Reader(datasets, LENGTH)
+    rows = [reader.read(place) for step in range(MANY) for place in order.batch_places(step, 0, BATCH)]
+    np.save(folder / "rows.npy", np.stack(rows))
+    tokens = Tokens(LENGTH * BATCH)
+    rates = [learning_rate(work.schedule, step * tokens, (step + 1) * tokens) for step in range(MANY)]
+    np.save(folder / "rates.npy", np.array(rates))
+    measured([sys.executable, "-m", "benchmarks.peers.first_weights", folder, str(1)], {})
