@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from cpt_local.cgroups import leftovers
 from cpt_local.cluster import Cluster, state_root
 from cpt_local.down import down
 from cpt_local.errors import LocalError
+from cpt_local.images import PYTHON
 from cpt_local.network import host_routes, of_cluster
 from cpt_local.processes import wait_for
 
@@ -72,6 +75,13 @@ def name() -> Iterator[str]:
     down(name)
 
 
+@pytest.fixture(scope="module")
+def cluster(name: str) -> Cluster:
+    """Two nodes, S3 and nothing else."""
+    down(name)
+    return up(name, *BARE, "--nodes=2", "--namespace=team-a")
+
+
 @pytest.mark.parametrize("moment", ["network", "certificates", "containerd", "API server", "images", "Ready"])
 def test_killed_up_is_removed(name: str, moment: str) -> None:
     """`kill -9` of `up` just after any of its steps: `down` leaves nothing, and is content with nothing."""
@@ -97,12 +107,6 @@ def test_killed_up_is_cleaned_by_the_next(name: str) -> None:
 
 class TestRunning:
     """What a running cluster gives to tests."""
-
-    @pytest.fixture(scope="class")
-    def cluster(self, name: str) -> Cluster:
-        """Two nodes, S3 and nothing else."""
-        down(name)
-        return up(name, *BARE, "--nodes=2", "--namespace=team-a")
 
     def test_second_up_keeps_it(self, cluster: Cluster) -> None:
         """`up` over a whole cluster changes nothing."""
@@ -142,8 +146,10 @@ class TestRunning:
         assert kept["Body"].read() == b"kept"
 
     def test_pods_reach_each_other_and_not_the_world(self, cluster: Cluster) -> None:
-        """Pods on two nodes meet by name; this machine's address is unreachable from them."""
-        cluster.kubectl("apply", "-f", "-", stdin=_PODS.format(host=cluster.host_address, s3=cluster.address))
+        """Pods on two nodes meet by a Service; this machine's address is unreachable from them."""
+        client = CLIENT.replace("S3", cluster.address).replace("MACHINE", cluster.host_address)
+        pods = [SERVICE, _pod("server", "node-1", SERVER), _pod("client", "node-2", client)]
+        cluster.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}))
         for pod in ("server", "client"):
             cluster.kubectl(
                 "-n=demo", "wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{pod}", "--timeout=90s"
@@ -181,63 +187,55 @@ class TestRunning:
         )
 
 
-_PODS = """
-apiVersion: v1
-kind: Service
-metadata: {{name: server, namespace: demo}}
-spec: {{clusterIP: None, publishNotReadyAddresses: true, selector: {{app: server}}}}
----
-apiVersion: v1
-kind: Pod
-metadata: {{name: server, namespace: demo, labels: {{app: server}}}}
-spec: &server
-  hostname: server
-  restartPolicy: Never
-  nodeName: node-1
-  automountServiceAccountToken: false
-  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
-  containers:
-  - &container
-    name: main
-    image: pods.local/python:1
-    imagePullPolicy: Never
-    securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
-    command:
-    - python3
-    - -c
-    - |
-      import socket
-      with socket.create_server(("", 5000)) as server:
-          connection, _ = server.accept()
-          connection.sendall(b"hello")
----
-apiVersion: v1
-kind: Pod
-metadata: {{name: client, namespace: demo}}
-spec:
-  <<: *server
-  hostname: client
-  nodeName: node-2
-  containers:
-  - <<: *container
-    command:
-    - python3
-    - -c
-    - |
-      import socket, time
-      while True:
-          try:
-              with socket.create_connection(("server.demo.svc.cluster.local", 5000)) as connection:
-                  print(connection.recv(5).decode())
-              break
-          except OSError:
-              time.sleep(0.2)
-      socket.create_connection(("{s3}", 8333)).close()
-      print("s3")
-      try:
-          socket.create_connection(("{host}", 22), timeout=5)
-      except ConnectionRefusedError:
-          print("this machine answers")
-      except OSError:
-          print("no-way-out")
+def _pod(name: str, node_name: str, script: str) -> dict[str, Any]:
+    """A pod in `demo` that runs Python on one node, as `restricted` wants it."""
+    container = {
+        "name": "main",
+        "image": PYTHON,
+        "imagePullPolicy": "Never",
+        "command": ["python3", "-c", script],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    spec = {
+        "nodeName": node_name,
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+    }
+    metadata = {"name": name, "namespace": "demo", "labels": {"app": name}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "server", "namespace": "demo"},
+    "spec": {"selector": {"app": "server"}, "ports": [{"port": 80, "targetPort": 5000}]},
+}
+
+SERVER = """
+import socket
+with socket.create_server(("", 5000)) as server:
+    connection, _ = server.accept()
+    connection.sendall(b"hello")
+"""
+
+CLIENT = """
+import socket, time
+while True:
+    try:
+        with socket.create_connection(("server", 80), timeout=5) as connection:
+            print(connection.recv(5).decode())
+        break
+    except OSError:
+        time.sleep(0.2)
+socket.create_connection(("S3", 8333)).close()
+print("s3")
+try:
+    socket.create_connection(("MACHINE", 22), timeout=5)
+except ConnectionRefusedError:
+    print("this machine answers")
+except OSError:
+    print("no-way-out")
 """
