@@ -31,6 +31,10 @@ def _relative(key: str) -> str:
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Bits = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
+"""Bits per byte, or a difference of such; bounded, so that it has a short text in every status."""
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""What a status can hold as a 64-bit integer, and JavaScript as a number."""
 Key = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_relative)]
 """Relative to the trial's data prefix."""
 
@@ -61,13 +65,13 @@ class HeldOutScore(Model):
 
     text: Digest
     """The Prepare trial whose held-out text it is."""
-    bits_per_byte: Finite
+    bits_per_byte: Bits
     """Sum of bits / sum of source bytes."""
-    standard_error: Finite
+    standard_error: Bits
     """Of it, clustered by document."""
-    documents: int
+    documents: Count
     """Clusters."""
-    bytes: int
+    bytes: Count
     """UTF-8 source bytes."""
     table: Key
     """The item table."""
@@ -84,9 +88,9 @@ class ResolvedInput(Model):
     """As asked."""
     digest: Digest
     """Of the listing."""
-    files: int
+    files: Count
     """Objects."""
-    bytes: int
+    bytes: Count
     """Their sizes."""
 
 
@@ -104,15 +108,15 @@ class Finding(Model):
 class Estimate(Model):
     """A difference with its uncertainty; positive is better."""
 
-    value: Finite
+    value: Bits
     """The estimate."""
-    standard_error: Finite | None = None
+    standard_error: Bits | None = None
     """Absent where there is no estimate of the run noise."""
     degrees_of_freedom: Finite | None = None
     """Of the t quantile."""
-    lower: Finite | None = None
+    lower: Bits | None = None
     """Of the interval."""
-    upper: Finite | None = None
+    upper: Bits | None = None
     """Of the interval."""
 
 
@@ -125,13 +129,13 @@ class RateArm(Model):
     """Its trial."""
     outcome: Literal["Completed", "Diverged"]
     """A diverged rate is a result."""
-    target: Finite | None = None
+    target: Bits | None = None
     """Bits per byte, lower is better; absent when it diverged."""
-    target_interval: tuple[Finite, Finite] | None = None
+    target_interval: tuple[Bits, Bits] | None = None
     """95 %, items only."""
-    retention: Finite | None = None
+    retention: Bits | None = None
     """Bits per byte."""
-    retention_interval: tuple[Finite, Finite] | None = None
+    retention_interval: tuple[Bits, Bits] | None = None
     """95 %, items only."""
     behind_best: Estimate | None = None
     """Paired loss to the rung's best, positive is worse here; with run noise where there are replicates."""
@@ -191,7 +195,7 @@ class CheckpointRef(Model):
 
     manifest: Key
     """Below the data prefix."""
-    step: int
+    step: Count
     """Optimizer steps since token zero of the run."""
     tokens: Tokens
     """Total tokens."""
@@ -230,7 +234,7 @@ class Result(Model):
     """Train and Evaluate."""
     software: dict[str, str] = Field(default_factory=dict)
     """Versions that made it."""
-    attempt: int
+    attempt: Count
     """Which one committed."""
 
     @classmethod
@@ -255,7 +259,7 @@ class Progress(Model):
     """Of the digest."""
     digest: Digest
     """Of the trial."""
-    attempt: int
+    attempt: Count
     """Another attempt's is ignored, but for its committed step."""
     pod_uid: Annotated[str, Field(max_length=64)] = ""
     """Of rank 0."""
@@ -263,15 +267,15 @@ class Progress(Model):
     """Total tokens so far."""
     planned_tokens: Tokens
     """Total tokens at the end."""
-    step: int
+    step: Count
     """Optimizer steps since token zero of the run."""
-    committed_step: int = 0
+    committed_step: Count = 0
     """The last step in a checkpoint; counts as the maximum ever seen."""
     committed_tokens: Tokens = Tokens(0)
     """Total tokens in that checkpoint."""
     held_out: Annotated[tuple[HeldOutScore, ...], Field(max_length=64)] = ()
     """The latest scores."""
-    micro_batch: int | None = None
+    micro_batch: Count | None = None
     """Sequences per forward."""
     time: Annotated[str, Field(max_length=32)]
     """When it was written, RFC 3339."""

@@ -24,6 +24,7 @@ SPEC = CPTTrialSpec.model_validate(
     }
 )
 DIGEST = trial_digest(SPEC)
+SCORE = {"text": make_digest("text"), "standardError": 0.1, "documents": 40, "bytes": 1000, "table": "t.parquet"}
 OUTPUT = {"key": "tokens.bin", "bytes": 3, "sha256": make_digest("bytes")}
 
 
@@ -52,6 +53,8 @@ class TestResult:
             pytest.param({"protocol": 2}, "has protocol 2", id="another protocol"),
             pytest.param({"numbers": {"tokens": float("nan")}}, "finite", id="NaN"),
             pytest.param({"gpuSeconds": float("inf")}, "finite", id="infinity"),
+            pytest.param({"checkpoint": {"manifest": "m", "step": 10**30, "tokens": "1"}}, "step", id="a huge count"),
+            pytest.param({"heldOut": [SCORE | {"bitsPerByte": 1e300}]}, "bitsPerByte", id="a huge score"),
             pytest.param({"note": "hello"}, "note: Extra inputs", id="an unknown field"),
             pytest.param(
                 {"outputs": [OUTPUT | {"key": "../other/x"}]}, "leaves the trial's own prefix", id="traversal"

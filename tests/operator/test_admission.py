@@ -147,9 +147,9 @@ class TestAllowed:
         image = "example.test/mine" + PIN
         spec = {"type": "Preflight", "run": {"resources": {"image": image}}}
         spec["preflight"] = {"inputs": [{"name": "a", "kind": "Dataset", "uri": "s3://cpt/a"}]}
-        assert not_consistent(CPTTrialSpec.model_validate(spec), self.SETTINGS) is not None
+        assert not_consistent(CPTTrialSpec.model_validate(spec)) is not None
         right = spec | {"imageDigest": PIN[1:]}
-        assert not_consistent(CPTTrialSpec.model_validate(right), self.SETTINGS) is None
+        assert not_consistent(CPTTrialSpec.model_validate(right)) is None
 
 
 def test_evaluation_runs_on_one_process() -> None:

@@ -294,6 +294,15 @@ class TestAttempts:
         record = world.trial("look").attempts
         assert (record.fruitless, record.last[0].committed_step) == (0, 40)
 
+    async def test_last_words_count_as_progress(self) -> None:
+        """What was committed after progress.json was last written."""
+        world, job = await running()
+        world.commit_step(job, 40)
+        world.finish(job, 143, message='{"reason": "Terminated", "message": "stopped", "committedStep": 47}')
+        await world.settle(3)
+        record = world.trial("look").attempts
+        assert (record.disruptions, record.last[0].committed_step) == (0, 47)
+
     async def test_a_vanished_job_is_a_disruption(self) -> None:
         """Somebody deleted it while it ran; the next attempt waits until its pods have saved."""
         world, job = await running()

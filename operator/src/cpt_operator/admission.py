@@ -78,16 +78,17 @@ def _image_not_allowed(image: str | None, settings: Settings) -> Finding | None:
     return None
 
 
-def image_digest(image: str | None, settings: Settings) -> str | None:
-    """What enters the digest of trials: that of an image other than the administrator's."""
-    if image is None or image == settings.trainer_image:
-        return None
-    return image.partition("@")[2] or None
+def image_digest(image: str | None) -> str | None:
+    """What enters the digest of trials: that of an image that is named.
+
+    Even where it is the chart's own: the chart's changes with an upgrade, and digests must not.
+    """
+    return image.partition("@")[2] or None if image else None
 
 
-def not_consistent(spec: CPTTrialSpec, settings: Settings) -> Finding | None:
-    """An image other than the chart's must be part of the digest."""
-    want = image_digest(spec.run.resources.image, settings)
+def not_consistent(spec: CPTTrialSpec) -> Finding | None:
+    """An image that is named must be part of the digest."""
+    want = image_digest(spec.run.resources.image)
     if spec.image_digest == want:
         return None
     return Finding(

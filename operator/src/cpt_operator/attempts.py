@@ -34,6 +34,7 @@ MAX_DISRUPTIONS = 3
 _FIRST_PAUSE_SECONDS = 10
 _LONGEST_PAUSE_SECONDS = 300
 _MESSAGE_MAX = 1024
+_STEP_MAX = 2**53
 
 _BY_CODE: Mapping[int, Reason] = {
     ExitCode.COMMITTED: Reason.COMPLETED,
@@ -94,7 +95,7 @@ class LastWords:
         return cls(
             str(document.get("message") or text)[:_MESSAGE_MAX],
             reason if isinstance(reason, str) else None,
-            step if isinstance(step, int) and not isinstance(step, bool) and step >= 0 else None,
+            step if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= _STEP_MAX else None,
         )
 
 

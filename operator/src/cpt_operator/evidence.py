@@ -65,7 +65,7 @@ async def gather(
         looks=_looks(children, outcomes),
         look_again=look_again_seconds == 0,
         base=base if isinstance(base, Digest) else None,
-        image_digest=image_digest(spec.resources.image if spec.resources else None, runtime.settings),
+        image_digest=image_digest(spec.resources.image if spec.resources else None),
     )
     return Evidence(context, outcomes, base if isinstance(base, Finding) else None, look_again_seconds)
 

@@ -79,7 +79,7 @@ async def gather(runtime: Runtime, record: TrialRecord) -> TrialView:
         view,
         spec=spec,
         resources=resources,
-        refused=not_allowed(resources, spec.run.priority_class_name, settings) or not_consistent(spec, settings),
+        refused=not_allowed(resources, spec.run.priority_class_name, settings) or not_consistent(spec),
     )
     resolved = await _resolved(runtime, record, spec)
     if isinstance(resolved, Finding):

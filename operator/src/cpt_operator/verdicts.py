@@ -156,13 +156,15 @@ def settled(view: TrialView, record: Attempts) -> Attempts:
     """The record with the counters of a closed attempt, if the store has told what it committed."""
     if record_of.is_settled(record):
         return record
+    said = view.observation.end.committed_step if view.observation and view.observation.end else None
     match view.result, view.progress:
         case Present(document=result), _:
             return record_of.updated(record, committed_step=result.checkpoint.step if result.checkpoint else 0)
         case Absent() | Invalid(), Present(document=progress):
-            return record_of.settled(record, progress.committed_step)
+            # written every 15 s; a pod that was told to stop may have committed since
+            return record_of.settled(record, max(progress.committed_step, said or 0))
         case Absent() | Invalid(), Absent() | Invalid():
-            return record_of.settled(record, 0)
+            return record_of.settled(record, said or 0)
         case _:
             return record
 

@@ -156,6 +156,8 @@ class TestSweep:
         done = World(make_experiment(), answer=answer).run()
         assert done.complete
         assert any(trial.spec.evaluate and trial.spec.evaluate.segment for trial in done.trials)
+        assert done.best
+        assert next(trial for trial in done.trials if trial.digest == done.best.digest).spec.type is TrialType.TRAIN
 
     def test_the_grid_is_widened_once(self) -> None:
         """A fitted optimum above the grid adds one grid point, one step further."""

@@ -136,13 +136,14 @@ def _best(recipe: Recipe, sweep: Sweep) -> Best | None:
     if not candidates:
         return None
     target, name, arm = min(candidates, key=lambda item: (item[0], item[1]))
-    interval = arm.target_interval
+    answer, interval = sweep.answers[name], arm.target_interval
+    trial = answer.arms[arm.learning_rate]
     return Best(
-        trial=arm.trial.short,
-        digest=arm.trial,
+        trial=trial.short,
+        digest=trial,
         dataset=name,
         learning_rate=arm.learning_rate,
-        tokens=recipe.rungs[sweep.answers[name].rung],
+        tokens=recipe.rungs[answer.rung],
         target=f"{target:.4f}",
         target_interval=f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else None,
         retention=f"{arm.retention:.4f}" if arm.retention is not None else None,

@@ -51,6 +51,8 @@ class Answer:
     """What a decision says about one dataset."""
 
     choice: RateChoice
+    arms: Mapping[LearningRate, Digest]
+    """The Train trials that it is about."""
     rung: int
     """From 0."""
 
@@ -142,6 +144,7 @@ class _Round:
     failures: Mapping[str, tuple[str, ...]]
     missing: Missing = field(default_factory=dict)
     decision: Digest | None = None
+    arms: Arms = field(default_factory=dict)
     choices: Mapping[str, RateChoice] = field(default_factory=dict)
     sentence: str = ""
     obstacle: str | None = None
@@ -152,7 +155,7 @@ def _after(sweep: Sweep, round_: _Round, rung: int) -> Sweep:
     sweep = replace(sweep, failures={**sweep.failures, **failures}, obstacle=round_.obstacle)
     if round_.decision is None:
         return sweep
-    answers = {name: Answer(choice, rung) for name, choice in round_.choices.items()}
+    answers = {name: Answer(choice, round_.arms[name], rung) for name, choice in round_.choices.items()}
     return replace(
         sweep,
         answers={**sweep.answers, **answers},
@@ -193,7 +196,7 @@ def _rung(segments: Segments, controls: Controls, rung: int, grid: Grid, before:
             choices = _choices(segments, result.decision, present)
             if choices is None:
                 return _Round(failures, obstacle="the decision does not answer what it was asked")
-            return _Round(failures, missing, decision, choices, result.decision.sentence)
+            return _Round(failures, missing, decision, present, choices, result.decision.sentence)
         case Failed(reason, message):
             return _Round(failures, obstacle=f"the decision failed: {reason}: {message}")
         case _:
