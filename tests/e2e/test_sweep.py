@@ -1,0 +1,129 @@
+"""The main job in small, on a real node: two equal sweeps applied in the same second, and all that one sees of them."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+import urllib.request
+from typing import Any
+
+import pytest
+
+from e2e.lab import Lab, Manifest, audit_entries, conditions, experiment, preparation, repository, training
+
+pytestmark = pytest.mark.e2e
+
+BUDGET = "cpt_experiment_budget_tokens"
+"""Only of experiments that have one."""
+OPERATOR = "system:serviceaccount:cpt-system:cpt-operator"
+
+
+@pytest.fixture(scope="module")
+def swept(lab_factory: Any) -> Lab:
+    """A namespace with a base and the finished experiments `one` and `two`, which mean the same."""
+    lab: Lab = lab_factory("sweep")
+    lab.apply(*preparation(lab), training("base", 60))
+    lab.apply(experiment(lab, "one"), experiment(lab, "two"))
+    for name in ("one", "two"):
+        lab.wait(f"cptx/{name}", "Succeeded", seconds=280)
+    return lab
+
+
+def trials_of(lab: Lab, name: str) -> list[Manifest]:
+    """Children of an experiment."""
+    items: list[Manifest] = json.loads(lab.kubectl("get", "cptt", f"-lcpt.dev/experiment={name}", "-ojson"))["items"]
+    return items
+
+
+class TestAnswer:
+    """Which rate for which data, how sure, and at what cost."""
+
+    def test_the_right_data_help_more(self, swept: Lab) -> None:
+        """Text with the target's words gains more than text with others."""
+        status = swept.get("cptx/one")["status"]
+        effects = {dataset["name"]: float(dataset["effect"]) for dataset in status["datasets"]}
+        assert effects["helpful"] > effects["useless"]
+        assert status["best"]["dataset"] == "helpful"
+
+    def test_each_digest_is_trained_once(self, swept: Lab) -> None:
+        """Of two equal trials one trains, the other is reused."""
+        one, two = (swept.get(f"cptx/{name}")["status"]["ledger"] for name in ("one", "two"))
+        trained = int(one["tokensTrained"]) + int(two["tokensTrained"])
+        reused = int(one["tokensReused"]) + int(two["tokensReused"])
+        assert trained == reused > 0
+        digests = [
+            item["status"]["digest"]
+            for name in ("one", "two")
+            for item in trials_of(swept, name)
+            if item["status"]["attempts"]["total"] > 0
+        ]
+        assert len(digests) == len(set(digests))
+
+    def test_they_decide_the_same(self, swept: Lab) -> None:
+        """Reused results give the same answer."""
+        one, two = (swept.get(f"cptx/{name}")["status"] for name in ("one", "two"))
+        assert one["datasets"] == two["datasets"]
+        assert one["best"] == two["best"]
+
+
+class TestConventions:
+    """What kubectl and GitOps expect."""
+
+    def test_applying_again_changes_nothing(self, swept: Lab) -> None:
+        """No new generation, and no difference on the server's side."""
+        before = swept.get("cptx/one")["metadata"]
+        again = experiment(swept, "one")
+        swept.apply(again)
+        after = swept.get("cptx/one")["metadata"]
+        assert (before["generation"], before["resourceVersion"]) == (after["generation"], after["resourceVersion"])
+        difference = swept.try_kubectl("diff", "--server-side", "--filename=-", stdin=json.dumps(again))
+        assert (difference.returncode, difference.stdout) == (0, "")
+
+    def test_kstatus_reads_it_as_current(self, swept: Lab) -> None:
+        """Ready, and neither reconciling nor stalled."""
+        found = conditions(swept.get("cptx/one"))
+        assert found["Ready"]["status"] == "True"
+        assert not {"Reconciling", "Stalled"} & set(found)
+
+    def test_get_tells_the_answer(self, swept: Lab) -> None:
+        """`kubectl get cptx` has the stage, the trials and the scores."""
+        heading, *rows = swept.kubectl("get", "cptx").splitlines()
+        assert heading.split() == ["NAME", "STAGE", "TRIALS", "PROGRESS", "TARGET", "RETENTION", "SAVED", "AGE"]
+        assert all(len(row.split()) == len(heading.split()) for row in rows)
+
+    def test_deleting_a_finished_trial_trains_nothing(self, swept: Lab) -> None:
+        """It comes back as reused, without a pod."""
+        victim = next(item for item in trials_of(swept, "one") if item["spec"]["type"] == "Train")
+        name, uid = victim["metadata"]["name"], victim["metadata"]["uid"]
+        swept.kubectl("delete", f"cptt/{name}")
+        swept.kubectl("wait", f"cptt/{name}", "--for=create", "--timeout=30s")
+        made = swept.wait_until(
+            f"cptt/{name}",
+            lambda item: (
+                item["metadata"]["uid"] != uid and conditions(item).get("Succeeded", {}).get("status") == "True"
+            ),
+        )
+        assert conditions(made)["Succeeded"]["reason"] == "Reused"
+        assert made["status"]["attempts"]["total"] == 0
+
+
+class TestOperation:
+    """What a cluster's owner sees."""
+
+    def test_metrics_are_in_prometheus(self, swept: Lab) -> None:
+        """Every name that the code knows about experiments has a series."""
+        names = (repository() / "tests/operator/golden/metrics.txt").read_text().split("\n")
+        wanted = {line.split()[0] for line in names if line.startswith("cpt_experiment_")} - {BUDGET}
+        query = urllib.parse.urlencode({"match[]": f'{{namespace="{swept.namespace}"}}'})
+        with urllib.request.urlopen(f"{swept.cluster.prometheus_url}/api/v1/series?{query}") as answer:  # noqa: S310
+            series = json.load(answer)["data"]
+        assert wanted <= {item["__name__"] for item in series}
+
+    def test_the_operator_asked_for_nothing_forbidden(self, swept: Lab) -> None:
+        """Its ServiceAccount has every right that it uses."""
+        refused = [
+            (entry["verb"], entry["requestURI"])
+            for entry in audit_entries(swept.cluster, OPERATOR)
+            if entry.get("responseStatus", {}).get("code") == 403
+        ]
+        assert refused == []
