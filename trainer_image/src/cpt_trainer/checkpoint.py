@@ -27,7 +27,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -59,6 +59,7 @@ T = TypeVar("T")
 DEADLINE_SECONDS = 600.0
 """Of the upload of one save."""
 _FAILURES_IN_A_ROW = 3
+_CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,11 @@ class Checkpointer:
         self._statistics = replace(
             self._statistics, committed_step=at.step, committed_tokens=int(at.tokens), manifest=checkpoint.key
         )
+
+    def close(self) -> None:
+        """The run is over: a save that is on its way may still end, if it does so soon; its outcome means nothing."""
+        if self._pending is not None:
+            wait([self._pending], timeout=_CLOSE_SECONDS)
 
     def statistics(self) -> Statistics:
         """So far."""

@@ -43,8 +43,9 @@ class Cost:
         return self.per_token * tokens + self.per_pair * pairs
 
 
-def cost_of(lm: torch.nn.Module, config: Any) -> Cost:
+def cost_of(lm: torch.nn.Module) -> Cost:
     """Of a causal model of transformers; matrices alone count."""
+    config: Any = lm.config
     head, embedding = lm.get_output_embeddings().weight, lm.get_input_embeddings().weight  # type: ignore[operator]
     matrices = {p for p in lm.parameters() if p.dim() == 2 and p is not embedding} | {head}
     heads = config.num_attention_heads

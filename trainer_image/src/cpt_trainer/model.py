@@ -100,7 +100,8 @@ class Trainee(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """nats_BT, 0 where the target is IGNORED."""
-        return token_losses_BT(self.hidden_BTD(batch), self._head.weight, batch.targets_BT)
+        nats_BT = token_losses_BT(self.hidden_BTD(batch), self._head.weight, batch.targets_BT)
+        return nats_BT.clone()  # a view would lose the hook of sharding when its receiver changes it
 
     def hidden_BTD(self, batch: Batch) -> Tensor:
         """What the head sees."""

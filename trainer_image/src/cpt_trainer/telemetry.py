@@ -34,6 +34,8 @@ from cpt_trainer.errors import TrainerExit
 from cpt_trainer.trial import Trial, put_progress
 
 if TYPE_CHECKING:
+    from wsgiref.simple_server import WSGIServer
+
     from prometheus_client.core import Metric
 
 log = structlog.get_logger()
@@ -104,12 +106,24 @@ class Telemetry:
     _losses: deque[float] = field(default_factory=lambda: deque(maxlen=_SPIKE_WINDOW))
     _said: float = -math.inf  # when the last step was logged
     _wake: threading.Event = field(default_factory=threading.Event)
+    _closed: bool = False
+    _server: tuple[WSGIServer, threading.Thread] | None = None
 
     def start(self) -> None:
         """Begin to write, and to serve where a port is given."""
         threading.Thread(target=self._run, name="telemetry", daemon=True).start()
         if self.trial.metrics_port is not None:
-            serve(self, self.trial.metrics_port)
+            self._server = serve(self, self.trial.metrics_port)
+
+    def close(self) -> None:
+        """Stop serving and writing; a write on its way is not waited for."""
+        self._closed = True
+        self._wake.set()
+        if self._server is not None:
+            server, thread = self._server
+            server.shutdown()
+            server.server_close()
+            thread.join()
 
     def note(self, step: Step, batch_tokens: int) -> None:
         """Take note of a step."""
@@ -169,6 +183,8 @@ class Telemetry:
         while True:
             asked = self._wake.wait(PROGRESS_SECONDS)
             self._wake.clear()
+            if self._closed:
+                return
             try:
                 self.put_progress()
                 if asked or time.monotonic() - put >= LINES_SECONDS:
@@ -227,14 +243,15 @@ METRICS: Mapping[str, str] = {
 }
 
 
-def serve(telemetry: Telemetry, port: int) -> None:
+def serve(telemetry: Telemetry, port: int) -> tuple[WSGIServer, threading.Thread]:
     """Answer GET /metrics."""
     from prometheus_client import CollectorRegistry, start_http_server
 
     registry = CollectorRegistry()
     registry.register(Collector(telemetry))
-    start_http_server(port, registry=registry)
     log.info("metrics_served", port=port)
+    server, thread = start_http_server(port, registry=registry)
+    return server, thread
 
 
 @dataclass(frozen=True, slots=True)

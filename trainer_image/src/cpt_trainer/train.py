@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -102,20 +103,19 @@ class Run:
 
 def run(trial: Trial) -> None:
     """Train the segment and commit its result."""
-    watch = Watch()
-    watch.start()
-    run = _open(trial, watch)
-    with halving(trial, run.cut.micro_batch):
-        step = _begin(run)
-        _loop(run, step)
-        _end(run)
-    run.process.leave()
+    with Watch() as watch, ExitStack() as closing:
+        run = _open(trial, watch, closing)
+        with halving(trial, run.cut.micro_batch):
+            step = _begin(run)
+            _loop(run, step)
+            _end(run)
+        run.process.leave()
 
 
 # --- open -----------------------------------------------------------------------------------------------------------
 
 
-def _open(trial: Trial, watch: Watch) -> Run:
+def _open(trial: Trial, watch: Watch, closing: ExitStack) -> Run:
     """Everything, with weights of no meaning yet."""
     work = trial.spec.train
     assert work is not None
@@ -131,7 +131,13 @@ def _open(trial: Trial, watch: Watch) -> Run:
     rows = lead(process.peers, lambda: micro_batch(trial, share, work.sequence_length))
     trainee = Trainee(make(config, process.device))
     parallelise(trainee, config, process, work.precision)
+    telemetry = Telemetry(trial, work.stop_tokens, rows)
+    closing.callback(telemetry.close)
+    flusher = Flusher(trial.store.address, BLOCK_BYTES)
+    closing.callback(flusher.close)
     writer = Writer(trial.digest, trial.document.attempt, trial.pod_uid)
+    checkpointer = Checkpointer(trial.store, trial.data + CHECKPOINTS, writer, process.peers, flusher, INTERVAL_SECONDS)
+    closing.callback(checkpointer.close)
     return Run(
         trial=trial,
         work=work,
@@ -143,18 +149,11 @@ def _open(trial: Trial, watch: Watch) -> Run:
         reader=Reader(trained_on, work.sequence_length),
         texts={digest: prepared.held_out() for digest, prepared in scored_on.items()},
         trainee=trainee,
-        cost=cost_of(trainee.lm, config),
+        cost=cost_of(trainee.lm),
         update=Update(trainee.lm, work.optimizer),
         cut=Cut(work.global_batch_size, process.rank, process.size, rows, work.sequence_length),
-        checkpointer=Checkpointer(
-            trial.store,
-            trial.data + CHECKPOINTS,
-            writer,
-            process.peers,
-            Flusher(trial.store.address, BLOCK_BYTES),
-            INTERVAL_SECONDS,
-        ),
-        telemetry=Telemetry(trial, work.stop_tokens, rows),
+        checkpointer=checkpointer,
+        telemetry=telemetry,
     )
 
 

@@ -1,6 +1,6 @@
 """What a run must notice although it computes: that it shall end, and that it does not move any more.
 
-    watch.start()                       installs the handler of SIGTERM, starts one thread
+    with Watch() as watch:              installs the handler of SIGTERM, starts one thread
     watch.enter(Phase.TRAINING)         from here on SIGTERM is a wish, that the loop fulfils after its step
     watch.is_stopping                   read by the loop before each step's reduction, so that all ranks stop together
     watch.step(), watch.beat()          after each step; whenever something else that is long has moved
@@ -29,7 +29,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from cpt_trainer.errors import Hang, Terminated, TrainerExit
 from cpt_trainer.words import last_words
@@ -75,13 +75,23 @@ class Watch:
         """Whether this process was asked to end."""
         return self._asked is not None
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
         """Listen; only from the main thread."""
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        threading.Thread(target=self._run, args=(reader,), name="watch", daemon=True).start()
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._handler = signal.signal(signal.SIGTERM, self._on_signal)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave signals as they were."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, self._handler)
+        os.close(self._writer)  # which ends the thread
+        self._thread.join()
+        os.close(self._reader)
 
     def enter(self, phase: Phase) -> None:
         """From here on signals mean something else, and a hang is looked for only while training."""
@@ -126,10 +136,13 @@ class Watch:
         if self._asked is None:
             self._asked = self._clock()
 
-    def _run(self, reader: int) -> None:
+    def _run(self) -> None:
         while True:
-            ready, _, _ = select.select([reader], [], [], _TURN_SECONDS)
-            if ready and signal.SIGTERM in os.read(reader, 64):
+            ready, _, _ = select.select([self._reader], [], [], _TURN_SECONDS)
+            signals = os.read(self._reader, 64) if ready else None
+            if signals == b"":
+                return
+            if signals and signal.SIGTERM in signals:
                 self._note()
             self.look()
 

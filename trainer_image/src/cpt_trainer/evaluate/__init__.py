@@ -44,7 +44,7 @@ def run(trial: Trial) -> None:
     scores = score_texts(trainee, texts, work.sequence_length, process)
     found, outputs = publish(trial, scores)
     tokens = sum(scored.tokens for scored in scores.values())
-    flops = cost_of(trainee.lm, config).forward(tokens, sum(scored.pairs for scored in scores.values()))
+    flops = cost_of(trainee.lm).forward(tokens, sum(scored.pairs for scored in scores.values()))
     seconds = time.monotonic() - started
     log.info("held_out", bits_per_byte={score.text.short: score.bits_per_byte for score in found}, seconds=seconds)
     commit_result(

@@ -1,0 +1,182 @@
+"""Training as real processes that are killed, terminated, cut off, and started again with another number of ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cpt_api.exits import ExitCode
+from cpt_api.values import Digest
+from cpt_trainer import train
+from cpt_trainer.manifest import Listing
+from cpt_trainer.trial import Trial
+from trainer_image.kit import Lab
+
+pytestmark = pytest.mark.processes
+
+STEPS = 400
+"""Some seconds."""
+WAIT_SECONDS = 120
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    """A store in a folder."""
+    return Lab(tmp_path)
+
+
+def make_trial(lab: Lab, steps: int = STEPS, attempt: int = 1) -> Trial:
+    """Two datasets, a small batch."""
+    mixture: dict[Digest, str] = {lab.dataset("python"): "0.7", lab.dataset("perl"): "0.3"}
+    return lab.train(mixture, steps, attempt=attempt)
+
+
+def wait_for_line(lab: Lab, trial: Trial, process: subprocess.Popen[bytes], word: str) -> None:
+    """Until an attempt has said that."""
+    end = time.monotonic() + WAIT_SECONDS
+    while word not in lab.log_of(trial).read_text():
+        assert process.poll() is None, lab.log_of(trial).read_text()[-3000:]
+        assert time.monotonic() < end, f"no {word!r} in {lab.log_of(trial).read_text()[-3000:]}"
+        time.sleep(0.02)
+
+
+def last_words(lab: Lab, trial: Trial) -> dict[str, object]:
+    """Of the first process that ended."""
+    lines = lab.log_of(trial).read_text().splitlines()
+    return next(json.loads(line) for line in lines if line.startswith('{"reason"') and '"message"' in line)
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> Iterator[list[float]]:
+    """Losses of a run that nothing happened to."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    lab = Lab(tmp_path / "undisturbed")
+    trial = make_trial(lab)
+    train.run(trial)
+    yield list(lab.losses(trial).values())
+    torch.set_num_threads(threads)
+
+
+class TestKilled:
+    """Design 3: "kill -9 at a random step and resume: bitwise at the same world size, 1e-6 at another"."""
+
+    def test_resumes(self, lab: Lab, undisturbed: list[float]) -> None:
+        """Terminated, killed, and resumed: each step's loss is that of the undisturbed run, bit by bit."""
+        first, second, third = (make_trial(lab, attempt=n) for n in (1, 2, 3))
+        process = lab.start(first)
+        wait_for_line(lab, first, process, '"event": "step"')
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == ExitCode.TERMINATED
+        process = lab.start(second)
+        wait_for_line(lab, second, process, '"event": "step"')
+        time.sleep(random.uniform(0, 0.5))  # at a random step
+        process.kill()
+        process.wait()
+        assert lab.run(third) == ExitCode.COMMITTED
+        assert list(lab.losses(third).values()) == undisturbed
+
+    def test_other_world(self, lab: Lab, undisturbed: list[float]) -> None:
+        """Two ranks go on from what one has saved, and lose nothing but rounding."""
+        first, second = (make_trial(lab, attempt=n) for n in (1, 2))
+        process = lab.start(first)
+        wait_for_line(lab, first, process, '"event": "step"')
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == ExitCode.TERMINATED
+        assert lab.run(second, processes=2) == ExitCode.COMMITTED
+        found = lab.losses(second)
+        assert len(found) == STEPS
+        np.testing.assert_allclose(list(found.values())[:100], undisturbed[:100], rtol=1e-6)
+        assert lab.result(second).numbers["worldSize"] == 2
+
+
+class TestTerminated:
+    """Design 3: "SIGTERM -> 143 with the last step committed"."""
+
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_saves(self, lab: Lab, processes: int) -> None:
+        """All ranks stop after the same step, and the last words name it."""
+        trial = make_trial(lab, steps=20_000)
+        process = lab.start(trial, processes)
+        wait_for_line(lab, trial, process, '"event": "step"')
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == ExitCode.TERMINATED
+        newest = Listing.of(lab.store, trial.data + "checkpoints/").manifests()[0]
+        step = int(newest.split("step-")[1][:12])
+        assert step > 0
+        words = last_words(lab, trial)
+        assert (words["reason"], words["committedStep"]) == ("Terminated", step)
+
+    def test_dead_peer(self, lab: Lab) -> None:
+        """With a rank that does not move any more nothing can be saved: 143 within the grace all the same."""
+        trial = make_trial(lab, steps=20_000)
+        process = lab.start(trial, 2)
+        wait_for_line(lab, trial, process, '"event": "step"')
+        stopped = [pid for pid in descendants(process.pid) if environment_of(pid).get("RANK") == "1"]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        process.send_signal(signal.SIGTERM)
+        for pid in stopped:  # its parent passes the signal on, but the one that trains stays as it is
+            if environment_of(pid).get("RANK") == "1" and not children_of(pid):
+                continue
+            os.kill(pid, signal.SIGCONT)
+        end = time.monotonic() + WAIT_SECONDS
+        while "no step ended after the signal" not in lab.log_of(trial).read_text():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        for pid in stopped:
+            os.kill(pid, signal.SIGKILL)
+        assert process.wait() == ExitCode.TERMINATED
+
+
+class TestExitCodes:
+    """Codes through the real launcher."""
+
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_config(self, lab: Lab, processes: int) -> None:
+        """3 for a spec that cannot be carried out."""
+        trial = lab.train({lab.dataset("python"): "1"}, 4, stopTokens="100")
+        assert lab.run(trial, processes) == ExitCode.CONFIG
+
+    def test_data(self, lab: Lab) -> None:
+        """4 for data that is not there."""
+        trial = lab.train({lab.dataset("python"): "1"}, 4)
+        lab.store.delete(f"data/team/{next(iter([lab.dataset('python')]))}/manifest.json")
+        assert lab.run(trial, processes=2) == ExitCode.DATA
+
+    def test_killed(self, lab: Lab) -> None:
+        """137 when the kernel kills a rank."""
+        trial = make_trial(lab, steps=20_000)
+        process = lab.start(trial, 2)
+        wait_for_line(lab, trial, process, '"event": "step"')
+        rank = [pid for pid in descendants(process.pid) if environment_of(pid).get("RANK") == "1"]
+        os.kill(max(rank), signal.SIGKILL)
+        assert process.wait() == ExitCode.KILLED
+
+
+def children_of(pid: int) -> list[int]:
+    """Its child processes."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, their children, …"""
+    found = children_of(pid)
+    return found + [deeper for child in found for deeper in descendants(child)]
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """As it was started."""
+    parts = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(part.split("=", 1) for part in parts if "=" in part)
