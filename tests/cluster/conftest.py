@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from chart import rendered
 from cluster.controlplane import ControlPlane, control_plane, objects_of
-from cpt_local import programs
-from cpt_operator.apiserver import ApiServer
 from cluster.harness import SYSTEM, Lab, Team
 from cluster.seaweed import seaweed
+from cpt_local import programs
+from cpt_operator.apiserver import ApiServer
+from cpt_operator.kinds import Kind
 
 ROOT = Path(__file__).parents[2]
 _numbers = itertools.count(1)
@@ -22,9 +25,12 @@ _numbers = itertools.count(1)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All of them need the control plane."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.cluster)
+    ours = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in ours:
+        item.add_marker(pytest.mark.cluster)
+    # what the operator used of its rights is known when all others are done
+    last = [item for item in ours if item.path.name == "test_rights.py"]
+    items[:] = [item for item in items if item not in last] + last
 
 
 @pytest.fixture(scope="session")
@@ -35,36 +41,26 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PATH", f"{programs.folder('helm')}:{os.environ['PATH']}")
         with control_plane(binaries, folder) as plane, seaweed(folder) as store:
-            token = _install(plane)
-            yield Lab(plane, store, folder, token)
+            yield Lab(plane, store, folder, asyncio.run(install(plane, pytorchjob_crd())))
 
 
-def _install(plane: ControlPlane) -> str:
-    """Our kinds, training-operator's kind, and the chart's ServiceAccount; its token."""
-    import asyncio
-
-    return asyncio.run(_installed(plane))
-
-
-async def _installed(plane: ControlPlane) -> str:
-    from chart import rendered
-
+async def install(plane: ControlPlane, *crds: dict[str, Any]) -> str:
+    """Our kinds and others, and the chart's ServiceAccount with its rights; its token."""
     api = await ApiServer.login(str(plane.kubeconfig))
     try:
         await api.request("create", "/api/v1/namespaces", body={"metadata": {"name": SYSTEM}})
-        for crd in (*objects_of(*(ROOT / "crds").glob("*.yaml")), pytorchjob_crd()):
+        for crd in (*objects_of(*(ROOT / "crds").glob("*.yaml")), *crds):
             await apply(api, crd)
         for body in rendered().objects:
-            if body["kind"] in ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"):
+            if body["kind"] in _RIGHTS:
                 await apply(api, dict(body))
-        path = f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/cpt-cpt-operator/token"
+        for body in _more_leases():
+            await apply(api, body)
+        path = f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/{ACCOUNT}/token"
         spec = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 86_400}}
         token: str = (await api.request("create", path, body=spec))["status"]["token"]
-        while not (
-            await api.serves("/apis/cpt.dev/v1alpha1", "cpttrials")
-            and await api.serves("/apis/kubeflow.org/v1", "pytorchjobs")
-        ):
-            pass
+        while not await api.serves(Kind.TRIAL.root, Kind.TRIAL.plural):
+            await asyncio.sleep(0.1)
         return token
     finally:
         await api.close()
@@ -76,6 +72,30 @@ def pytorchjob_crd() -> dict[str, Any]:
     return objects_of(manifests / "base" / "crds" / "kubeflow.org_pytorchjobs.yaml")[0]
 
 
+def _more_leases() -> list[dict[str, Any]]:
+    """Operators that know nothing of each other hold Leases of other names."""
+    metadata = {"name": "more-leases", "namespace": SYSTEM}
+    group = "rbac.authorization.k8s.io"
+    rule = {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "resourceNames": list(Lab.leases),
+        "verbs": ["get", "update"],
+    }
+    return [
+        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata, "rules": [rule]},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": "more-leases"},
+            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": SYSTEM}],
+        },
+    ]
+
+
+ACCOUNT = "cpt-cpt-operator"
+_RIGHTS = frozenset({"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"})
 _PATHS = {
     "CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",

@@ -4,7 +4,7 @@ async with Team(lab, "team-1") as team:         a namespace with its ServiceAcco
     with lab.operator(team.namespace) as process:
         async with kubelet(team):               pods start, commit a result and succeed
             await team.apply("sweep", make_experiment())
-            await team.until(lambda: team.is_ready("sweep", "Completed"))
+            await team.until_reason("Completed")
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.controlplane import ControlPlane, free_port
+from cluster.seaweed import BUCKET, OPERATOR, Seaweed
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.layout import result_key
 from cpt_api.result import Result
@@ -33,7 +37,6 @@ from cpt_operator.kinds import Kind
 from cpt_operator.records import JobRecord, TrialRecord, record_of
 from cpt_operator.status import reason_of
 from make import make_result
-from cluster.seaweed import BUCKET, OPERATOR, Seaweed
 
 SYSTEM = "cpt-system"
 _POLL_SECONDS = 0.1
@@ -49,6 +52,8 @@ class Lab:
     folder: Path
     token: str
     """Of the operator's ServiceAccount, with the chart's rights."""
+    leases: tuple[str, ...] = ("cpt-cpt-operator", "second", "third")
+    """It may hold these: the chart's, and others for operators that know nothing of each other."""
     processes: int = 0
 
     def settings(self, *namespaces: str, **changes: Any) -> dict[str, Any]:
@@ -56,20 +61,26 @@ class Lab:
         return {
             "artifactStore": {"bucket": BUCKET, "endpoint": self.store.endpoint},
             "trainerImage": "example.test/cpt-trainer:1",
-            "lease": {"name": "cpt-cpt-operator", "namespace": SYSTEM, "durationSeconds": 3},
             "watchNamespaces": list(namespaces),
             "httpHost": "127.0.0.1",
         } | changes
 
     def operator(
-        self, *namespaces: str, replica: str = "operator", keys: tuple[str, str] = OPERATOR, **changes: Any
+        self,
+        *namespaces: str,
+        replica: str = "operator",
+        lease: int = 0,
+        lease_seconds: int = 15,
+        keys: tuple[str, str] = OPERATOR,
+        **changes: Any,
     ) -> OperatorProcess:
-        """A process of the operator that is not running yet. `replica` is its pod's name."""
+        """A process of the operator that is not running yet. `replica` is its pod's name, `lease` says which one."""
         self.processes += 1
         name = f"operator-{self.processes}"
-        changes = {"httpPort": free_port()} | changes
+        held = {"name": self.leases[lease], "namespace": SYSTEM, "durationSeconds": lease_seconds}
+        port = free_port()
         config = self.folder / f"{name}.yaml"
-        config.write_text(yaml.safe_dump(self.settings(*namespaces, **changes)))
+        config.write_text(yaml.safe_dump(self.settings(*namespaces, httpPort=port, lease=held, **changes)))
         environment = {
             "PATH": os.environ["PATH"],
             "KUBECONFIG": str(self.plane.kubeconfig_for(self.token, name)),
@@ -78,7 +89,7 @@ class Lab:
             "HOSTNAME": replica,
             "NO_PROXY": "127.0.0.1",
         }
-        return OperatorProcess(config, environment, self.folder / f"{name}.log", changes["httpPort"])
+        return OperatorProcess(config, environment, self.folder / f"{name}.log", port)
 
 
 class OperatorProcess:
@@ -120,15 +131,38 @@ class OperatorProcess:
         self._process.terminate()
         return self._process.wait(seconds)
 
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of the samples of that name with these labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
     def lines(self, event: str) -> list[str]:
         """Of its log."""
         return [line for line in self.log.read_text().splitlines() if f'"event": "{event}"' in line]
 
-    def __enter__(self) -> OperatorProcess:
-        return self.start() if self._process is None else self
+    def __enter__(self) -> Self:
+        if self._process is None:
+            self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+class Request(NamedTuple):
+    """A line of the audit log."""
+
+    verb: str
+    resource: str
+    name: str
+    code: int
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it can have changed anything."""
+        return self.verb in ("create", "update", "patch", "delete")
 
 
 Commit = Callable[[TrialDocument], Result | None]
@@ -144,7 +178,7 @@ class Team:
         self.began = time.time()
         self.nodes: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Team:
+    async def __aenter__(self) -> Self:
         self.api = await ApiServer.login(str(self.lab.plane.kubeconfig))
         await self.api.request("create", "/api/v1/namespaces", body={"metadata": {"name": self.namespace}})
         accounts = f"/api/v1/namespaces/{self.namespace}/serviceaccounts"
@@ -152,10 +186,8 @@ class Team:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        try:
+        with suppress(ApiError):
             await self.api.request("delete", f"/api/v1/namespaces/{self.namespace}")
-        except ApiError:
-            pass
         await self.api.close()
 
     # --- what people do ---------------------------------------------------------------------------------------------
@@ -229,6 +261,20 @@ class Team:
         status: dict[str, Any] = body.get("status") or {}
         return status
 
+    def requests(self, since: float = 0.0) -> list[Request]:
+        """What the operator has asked of the API server about this namespace, from the audit log."""
+        events = self.lab.plane.audit(max(self.began, since), "cpt-operator")
+        found = [(event, event["objectRef"]) for event in events if "objectRef" in event]
+        return [
+            Request(event["verb"], place["resource"], place.get("name", ""), event["responseStatus"]["code"])
+            for event, place in found
+            if place.get("namespace") == self.namespace
+        ]
+
+    def made(self, kind: Kind) -> Counter[str]:
+        """How often the operator has made each object of that kind."""
+        return Counter(r.name for r in self.requests() if (r.verb, r.resource, r.code) == ("create", kind.plural, 201))
+
     # --- waiting ----------------------------------------------------------------------------------------------------
 
     async def until(self, check: Callable[[], Awaitable[bool]], seconds: float = 60, *keep: OperatorProcess) -> None:
@@ -254,9 +300,8 @@ class Team:
 
     async def describe(self) -> str:
         """For whoever reads a failure."""
-        lines = []
-        for body in await self.bodies(Kind.EXPERIMENT):
-            lines.append(f"{body['metadata']['name']}: {body.get('status', {}).get('conditions')}")
+        bodies = await self.bodies(Kind.EXPERIMENT)
+        lines = [f"{body['metadata']['name']}: {body.get('status', {}).get('conditions')}" for body in bodies]
         lines += [f"{t.name}: {reason_of(t.status)}" for t in await self.trials()]
         logs = sorted(self.lab.folder.glob("operator-*.log"), key=lambda path: path.stat().st_mtime)
         return "\n".join([*lines, *(f"--- {log.name}\n{log.read_text()[-3000:]}" for log in logs[-2:])])

@@ -63,9 +63,9 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
     master, volume, filer, s3 = (free_port() for _ in range(4))
     weed = Path(sys.executable).with_name("weed")
     command = [
-        str(weed), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-        f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
-        "-s3", f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=64",
+        str(weed), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=20",
+        f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", "-master.volumeSizeLimitMB=64",
+        "-s3", f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0",
     ]  # fmt: skip
     with daemon(folder, *command) as server:
         store = Seaweed(f"http://127.0.0.1:{s3}")

@@ -1,0 +1,247 @@
+"""What a real API server refuses, and with which words: a person must know what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.harness import Team
+from cpt_operator.apiserver import Rejected
+from cpt_operator.kinds import Kind
+from make import make_digest, make_experiment
+
+CRDS = Path(__file__).parents[2] / "crds"
+DIGEST = make_digest("x")
+OTHER = make_digest("y")
+SOURCE = {"uri": "s3://cpt/base", "digest": DIGEST}
+LOOK = {"type": "Preflight", "preflight": {"inputs": [{"name": "corpus", "kind": "Dataset", "uri": "s3://cpt/corpus"}]}}
+PREPARE = {"type": "Prepare", "prepare": {"source": SOURCE, "tokenizer": {"source": SOURCE}}}
+EVALUATE = {
+    "type": "Evaluate",
+    "evaluate": {"model": {"source": SOURCE}, "heldOut": [{"digest": DIGEST}], "sequenceLength": 64},
+}
+TRAIN: dict[str, Any] = {
+    "type": "Train",
+    "train": {
+        "start": {"model": {"source": SOURCE}},
+        "phases": [{"mixture": [{"dataset": {"digest": DIGEST}, "weight": "1"}], "untilTokens": "10240"}],
+        "schedule": {"peakLearningRate": "1e-4"},
+        "stopTokens": "10240",
+        "sequenceLength": 64,
+        "globalBatchSize": 8,
+    },
+}
+
+
+def changed(spec: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy with another value at `a.b.0.c`; None removes it."""
+    copy: Any = deepcopy(dict(spec))
+    *parents, last = path.split(".")
+    place = copy
+    for name in parents:
+        place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    result: dict[str, Any] = copy
+    return result
+
+
+async def refusal(team: Team, kind: Kind, spec: Mapping[str, Any], name: str = "x") -> str:
+    """What the API server says to a new object."""
+    body = {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"namespace": team.namespace, "name": name},
+        "spec": dict(spec),
+    }
+    query = {"fieldValidation": "Strict", "dryRun": "All"}
+    with pytest.raises(Rejected) as refused:
+        await team.api.request("create", kind.path(team.namespace), query=query, body=body)
+    return str(refused.value)
+
+
+EXPERIMENT = make_experiment().to_dict()
+SWEEP = "recipe.learningRateSweep"
+HELD_OUT = "suite Heldout needs data (texts that nothing trains on) or datasets (names whose held-out part is meant)"
+NEW_EXPERIMENTS = [
+    pytest.param("model.trialName", "base", "expected exactly one of uri and trialName", id="two models"),
+    pytest.param("model", {"trialName": "base", "digest": DIGEST}, "digest pins the files at uri", id="pin of a trial"),
+    pytest.param("evaluation.target.data", None, HELD_OUT, id="no held-out text"),
+    pytest.param("evaluation.retention.datasets", None, HELD_OUT, id="no retention text"),
+    pytest.param(f"{SWEEP}.rungs", ["2B", "1B"], "rungs must rise: write the shortest first", id="falling rungs"),
+    pytest.param("resources.image", "trainer:1", "must be pinned by digest", id="tagged image"),
+    pytest.param("model.uri", "s3://cpt/../secrets", "spec.model.uri", id="dots in a URI"),
+    pytest.param("model.uri", "http://169.254.169.254/latest", "spec.model.uri", id="metadata service"),
+    pytest.param(f"{SWEEP}.learningRates", [1e-5], "must be of type string", id="unquoted rate"),
+    pytest.param(f"{SWEEP}.learningRates", ["fast"], "spec.recipe.learningRateSweep.learningRates", id="no number"),
+    pytest.param(f"{SWEEP}.learningRates", [f"{n}e-6" for n in range(1, 5001)], "must have at most", id="5,000 rates"),
+    pytest.param("evaluation.epochs", 3, 'unknown field "spec.evaluation.epochs"', id="unknown field"),
+    pytest.param("datasets.1.name", "python", "Duplicate value", id="two datasets of one name"),
+]
+NEW_TRIALS = [
+    pytest.param(LOOK | {"type": "Train"}, "the block 'train' goes with type Train, and only with it", id="no train"),
+    pytest.param(LOOK | {"type": "Train"}, "the block 'preflight' goes with type Preflight", id="stray preflight"),
+    pytest.param(LOOK | {"type": "Prepare"}, "the block 'prepare' goes with type Prepare", id="no prepare"),
+    pytest.param(LOOK | {"type": "Evaluate"}, "the block 'evaluate' goes with type Evaluate", id="no evaluate"),
+    pytest.param(LOOK | {"type": "Decide"}, "the block 'decide' goes with type Decide", id="no decide"),
+    pytest.param(
+        changed(PREPARE, "prepare.source", {"uri": "s3://cpt/x"}),
+        "expected uri with its digest, or preflightName with the name of one of its inputs",
+        id="source without digest",
+    ),
+    pytest.param(
+        changed(PREPARE, "prepare.tokenizer.trial", {"digest": DIGEST}),
+        "expected exactly one of source and trial",
+        id="two tokenizers",
+    ),
+    pytest.param(
+        changed(EVALUATE, "evaluate.heldOut.0.trialName", "x"),
+        "expected exactly one of digest and trialName",
+        id="two references",
+    ),
+    pytest.param(
+        changed(EVALUATE, "evaluate.segment", {"digest": DIGEST}),
+        "expected exactly one of model and segment",
+        id="two things to evaluate",
+    ),
+    pytest.param(
+        changed(TRAIN, "train.start.segment", {"digest": DIGEST}),
+        "expected exactly one of model, segment and random",
+        id="two starts",
+    ),
+    pytest.param(
+        LOOK | {"run": {"resources": {"image": "trainer:1"}}}, "must be pinned by digest", id="tagged image of a trial"
+    ),
+]
+CHANGES = [
+    pytest.param("model.uri", "s3://cpt/other", "immutable; create an experiment with a new name", id="model"),
+    pytest.param("replay", None, "immutable; create an experiment with a new name", id="replay"),
+    pytest.param("evaluation.target.minimumEffect", "0.5", "immutable; create an experiment", id="evaluation"),
+    pytest.param("training.seed", 7, "immutable; create an experiment with a new name", id="training"),
+    pytest.param("artifacts.reuse", "None", "immutable; create an experiment with a new name", id="reuse"),
+    pytest.param("resources.image", f"t@sha256:{'0' * 64}", "immutable; create an experiment", id="image"),
+    pytest.param(
+        "datasets", EXPERIMENT["datasets"][:1], "items may be added, not removed or changed", id="dataset less"
+    ),
+    pytest.param("datasets.0.uri", "s3://cpt/x", "immutable; add a dataset under another name", id="dataset"),
+    pytest.param(f"{SWEEP}.learningRates", ["1e-4"], "items may be added, not removed or changed", id="rate less"),
+    pytest.param(f"{SWEEP}.rungs", ["20480"], "items may be added, not removed or changed", id="other rung"),
+    pytest.param(
+        f"{SWEEP}.rungs", ["5120", "10240"], "an added rung must be longer than all before it", id="short rung"
+    ),
+]
+ALLOWED = [
+    pytest.param("datasets", [*EXPERIMENT["datasets"], {"name": "sql", "uri": "s3://cpt/sql"}], id="a dataset more"),
+    pytest.param(f"{SWEEP}.learningRates", ["1e-4", "1e-3", "1e-2"], id="a rate more"),
+    pytest.param(f"{SWEEP}.rungs", ["10240", "20480"], id="a longer rung"),
+    pytest.param("scheduling.parallelTrials", 2, id="fewer places"),
+    pytest.param("budget.tokens", "1B", id="a budget"),
+    pytest.param("suspend", True, id="a pause"),
+    pytest.param("resources.memory", "8Gi", id="more memory"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "words"), NEW_EXPERIMENTS)
+async def test_a_bad_experiment_is_refused(team: Team, path: str, value: Any, words: str) -> None:
+    """At `kubectl apply`, before anything happens."""
+    assert words in await refusal(team, Kind.EXPERIMENT, changed(EXPERIMENT, path, value))
+
+
+@pytest.mark.parametrize(("spec", "words"), NEW_TRIALS)
+async def test_a_bad_trial_is_refused(team: Team, spec: Mapping[str, Any], words: str) -> None:
+    """Hand-written ones too."""
+    assert words in await refusal(team, Kind.TRIAL, spec)
+
+
+@pytest.mark.parametrize(("kind", "spec", "limit"), [(Kind.EXPERIMENT, EXPERIMENT, 52), (Kind.TRIAL, LOOK, 48)])
+async def test_names(team: Team, kind: Kind, spec: Mapping[str, Any], limit: int) -> None:
+    """A limit is told in the message; so is what a name may consist of."""
+    assert f"expected at most {limit} characters" in await refusal(team, kind, spec, "x" * 63)
+    assert "expected a DNS-1035 label" in await refusal(team, kind, spec, "1-x")
+    await team.create(kind, "x" * limit, spec)
+
+
+async def experiment_with_everything(team: Team) -> None:
+    await team.create(Kind.EXPERIMENT, "x", EXPERIMENT)
+
+
+async def change(team: Team, path: str, value: Any) -> Any:
+    """As `kubectl apply` would."""
+    body = await team.get(Kind.EXPERIMENT, "x")
+    assert body is not None
+    operation = {"op": "replace", "path": "/spec", "value": changed(body["spec"], path, value)}
+    return await team.patch(Kind.EXPERIMENT, "x", operation)
+
+
+@pytest.mark.parametrize(("path", "value", "words"), CHANGES)
+async def test_a_change_is_refused(team: Team, path: str, value: Any, words: str) -> None:
+    """What was trained must stay what the manifest says."""
+    await experiment_with_everything(team)
+    with pytest.raises(Rejected) as refused:
+        await change(team, path, value)
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(("path", "value"), ALLOWED)
+async def test_a_change_is_accepted(team: Team, path: str, value: Any) -> None:
+    """Lists grow; resources, scheduling, budget and suspend may change at any time."""
+    await experiment_with_everything(team)
+    assert (await change(team, path, value))["metadata"]["generation"] == 2
+
+
+@pytest.mark.parametrize(("spec", "path", "value"), [
+    pytest.param(LOOK, "preflight.inputs.0.uri", "s3://cpt/x", id="preflight"),
+    pytest.param(PREPARE, "prepare.source.digest", OTHER, id="prepare"),
+    pytest.param(TRAIN, "train.schedule.peakLearningRate", "1e-3", id="train"),
+    pytest.param(EVALUATE, "evaluate.sequenceLength", 128, id="evaluate"),
+    pytest.param(LOOK, "protocol", 2, id="protocol"),
+    pytest.param(LOOK, "salt", "x", id="salt"),
+    pytest.param(LOOK, "imageDigest", f"sha256:{'0' * 64}", id="image"),
+])  # fmt: skip
+async def test_a_trial_stays_what_it_is(team: Team, spec: Mapping[str, Any], path: str, value: Any) -> None:
+    """Everything that its digest hashes."""
+    await team.create(Kind.TRIAL, "x", spec)
+    with pytest.raises(Rejected, match="create a trial with a new name"):
+        await team.patch(Kind.TRIAL, "x", {"op": "replace", "path": "/spec", "value": changed(spec, path, value)})
+
+
+async def test_how_a_trial_runs_may_change(team: Team) -> None:
+    """Resources, suspend, cancel."""
+    await team.create(Kind.TRIAL, "x", LOOK)
+    run = {"suspend": True, "cancel": True, "resources": {"memory": "8Gi"}}
+    await team.patch(Kind.TRIAL, "x", {"op": "add", "path": "/spec/run", "value": run})
+
+
+async def test_a_new_object_says_that_nobody_looked_at_it(team: Team) -> None:
+    """kstatus reads observedGeneration: without −1 it would think that all is done."""
+    for kind, spec in ((Kind.EXPERIMENT, EXPERIMENT), (Kind.TRIAL, LOOK)):
+        assert (await team.create(kind, "x", spec))["status"] == {"observedGeneration": -1}
+
+
+def test_every_message_has_its_case() -> None:
+    """A rule that nobody saw refuse something may refuse nothing."""
+    words = {str(case.values[-1]) for case in (*NEW_EXPERIMENTS, *NEW_TRIALS, *CHANGES)}
+    words |= {"expected a DNS-1035 label", "expected at most", "immutable; create a trial with a new name"}
+    unseen = {message for message in _messages() if not any(part in message for part in words)}
+    assert unseen == set()
+
+
+def _messages() -> Iterator[str]:
+    for file in CRDS.glob("*.yaml"):
+        crd = yaml.safe_load(file.read_text())
+        yield from _of(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+
+
+def _of(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        for rule in schema.get("x-kubernetes-validations", ()):
+            yield rule["message"]
+        for value in schema.values():
+            yield from _of(value)
