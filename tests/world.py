@@ -85,6 +85,8 @@ class MemoryCluster(Cluster):
             return AlreadyExists(record_of(kind, known))
         if self.world.refuse_create and kind is Kind.JOB:
             raise self.world.refuse_create
+        if self.world.refuse_trial and kind is Kind.TRIAL:
+            raise self.world.refuse_trial
         return self._write("create", kind, body)
 
     async def apply_status(self, record: ExperimentRecord | TrialRecord, status: Mapping[str, Any]) -> Record:
@@ -227,6 +229,8 @@ class World:
         """What the training-operator says about pods that it may not create."""
         self.refuse_create: Exception | None = None
         """How the API server answers to the creation of a job."""
+        self.refuse_trial: Exception | None = None
+        """And of a trial."""
         self.die: tuple[int, str, type[BaseException]] | None = None
         """At which write from now on, `before` or `after` its effect, and how."""
         self.settings = make_settings(**settings)

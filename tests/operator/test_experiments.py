@@ -13,6 +13,7 @@ from cpt_api.result import Finding as InputFinding
 from cpt_api.result import Outcome
 from cpt_operator import rfc3339, summary
 from cpt_operator.children import child_name
+from cpt_operator.cluster import Forbidden, Rejected
 from cpt_operator.kinds import Key, Kind
 from cpt_operator.plan import Context, plan
 from cpt_operator.records import JobRecord, TrialRecord
@@ -453,6 +454,22 @@ class TestBad:
         world.add(Kind.TRIAL, child_name(record, first), {"type": "Train"})
         await world.settle(60)
         assert ready(world) == ("False", "NameTaken")
+
+    @pytest.mark.parametrize(
+        ("error", "reason"), [(Forbidden("exceeded quota"), "NotAllowed"), (Rejected("spec: too long"), "Invalid")]
+    )
+    async def test_a_trial_that_cannot_be_created(self, error: Exception, reason: str) -> None:
+        """The API server's words, and no hot loop; it is tried again."""
+        world = World(kubelet=works)
+        world.refuse_trial = error
+        apply(world)
+        await world.settle(200)
+        assert ready(world) == ("False", reason)
+        assert str(error) in why(world)
+        assert world.turns < 20
+        world.refuse_trial = None
+        await world.settle(200)
+        assert ready(world) == ("True", "Completed")
 
     async def test_store_refused(self) -> None:
         """Stalled, no hot loop, and it recovers."""

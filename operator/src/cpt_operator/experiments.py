@@ -23,10 +23,10 @@ from cpt_api.trial import Resources, TrialType
 from cpt_api.values import Digest
 from cpt_operator.admission import complete_resources, next_in_line, not_allowed
 from cpt_operator.children import Expansion, expanded, manifest, run_differs, run_of
-from cpt_operator.cluster import AlreadyExists
+from cpt_operator.cluster import AlreadyExists, Forbidden, Rejected
 from cpt_operator.evidence import Evidence, gather
 from cpt_operator.kinds import DIGEST_ANNOTATION, Key, Kind
-from cpt_operator.plan import plan
+from cpt_operator.plan import PlannedTrial, plan
 from cpt_operator.records import Body, ExperimentRecord, TrialRecord
 from cpt_operator.runtime import Requeue, Runtime
 from cpt_operator.status import Phase, has_ended, has_succeeded
@@ -45,6 +45,8 @@ log = structlog.get_logger()
 
 _WRITES_PER_TURN = 50
 _STORE_SECONDS = 10
+_REFUSED_SECONDS = 60
+"""Before a trial that could not be created is tried again."""
 _PROGRESS_SECONDS = 30
 _PROGRESS = "status"
 
@@ -110,9 +112,10 @@ async def _advance(
         text = f"the plan has {len(made.trials)} trials, {cap} are allowed: take fewer datasets, rates or rungs"
         return await _write_state(runtime, record, before, State(Phase.STUCK, Reason.NOT_ALLOWED, text))
     view = _view(runtime, record, spec, before, expansion, evidence)
-    left, taken = await _make(runtime, record, view, expansion)
-    if taken is not None:
-        return await _write_state(runtime, record, before, taken)
+    left, refused = await _make(runtime, record, view, expansion)
+    if refused is not None:
+        await _write_state(runtime, record, before, refused)
+        return Requeue(_REFUSED_SECONDS)
     view = _view(runtime, record, spec, before, expansion, evidence)
     protocol = evidence.context.protocol
     requeue = await _write(runtime, record, before, next_status(view, protocol, record.generation, _VERSION))
@@ -160,7 +163,7 @@ def _view(
 async def _make(
     runtime: Runtime, record: ExperimentRecord, view: ExperimentView, expansion: Expansion
 ) -> tuple[bool, State | None]:
-    """Create what is missing and bring `run` blocks up to date. Whether something is left; whose name is taken."""
+    """Create what is missing and bring `run` blocks up to date. Whether something is left; why one cannot be made."""
     all_stop = bool(view.spec.suspend) or too_many_failures(view) is not None
     no_tokens = budget_exhausted(view) is not None
     writes = 0
@@ -176,13 +179,27 @@ async def _make(
             await runtime.cluster.apply_run(child, run)
             continue
         # beyond the budget too: whose result exists is reused, and costs nothing
-        made = await runtime.cluster.create(Kind.TRIAL, manifest(record, planned, order, run))
-        if isinstance(made, AlreadyExists) and not _is_ours(made, record, planned.digest):
-            text = f"a CPTTrial {name} exists and is not this experiment's: delete it, and the experiment goes on"
-            return False, State(Phase.STUCK, Reason.NAME_TAKEN, text)
+        refused = await _create(runtime, record, planned, manifest(record, planned, order, run))
+        if refused is not None:
+            return False, refused
     for child in view.superseded:
         await _tidy(runtime, view, child, stop=all_stop or no_tokens)
     return False, None
+
+
+async def _create(runtime: Runtime, record: ExperimentRecord, planned: PlannedTrial, body: Body) -> State | None:
+    """Create a trial; why it cannot be."""
+    name = body["metadata"]["name"]
+    try:
+        made = await runtime.cluster.create(Kind.TRIAL, body)
+    except Forbidden as error:
+        return State(Phase.STUCK, Reason.NOT_ALLOWED, f"CPTTrial {name} could not be created: {error}")
+    except Rejected as error:
+        return State(Phase.STUCK, Reason.INVALID, f"CPTTrial {name} was refused by the API server: {error}")
+    if isinstance(made, AlreadyExists) and not _is_ours(made, record, planned.digest):
+        text = f"a CPTTrial {name} exists and is not this experiment's: delete it, and the experiment goes on"
+        return State(Phase.STUCK, Reason.NAME_TAKEN, text)
+    return None
 
 
 def _must_change(child: TrialRecord, run: Body) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -221,6 +222,17 @@ class TestSweep:
                 break
         assert totals == sorted(totals, reverse=True)
         assert now.tokens_ahead == 0
+
+    def test_a_decision_fits_into_a_pod(self) -> None:
+        """Hundreds of arms are asked about in several decisions; the answers are those of one."""
+        datasets = [{"name": f"d{number}", "uri": f"s3://cpt/sources/d{number}"} for number in range(100)]
+        rates = {"learningRates": ["1e-5", "3e-5", "1e-4", "3e-4", "1e-3"], "rungs": ["10240"]}
+        world = World(make_experiment(datasets=datasets, recipe={"learningRateSweep": rates}))
+        done = world.run()
+        decisions = [trial.spec for trial in done.trials if trial.spec.decide]
+        assert [sum(len(d.arms) for d in s.decide.datasets) for s in decisions if s.decide] == [255, 245]
+        assert max(len(json.dumps(spec.to_dict())) for spec in decisions) < 40_000
+        assert all(dataset.best_learning_rate for dataset in done.datasets)
 
     def test_a_decision_must_answer_what_it_was_asked(self) -> None:
         """One dataset without an answer: nothing is decided, and the finding says so."""

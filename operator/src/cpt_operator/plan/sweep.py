@@ -36,6 +36,9 @@ STAGE = "learningRateSweep"
 CONTROL = "the control"
 """How lines of replay data alone are called; with its space no name of a dataset."""
 
+_ARMS_MAX = 256
+"""Of one decision: an arm has 112 bytes in its spec."""
+
 Grid = Mapping[str, tuple[LearningRate, ...]]
 """Rates that are in the race, rising, by dataset name."""
 Arms = Mapping[str, Mapping[LearningRate, Digest]]
@@ -93,7 +96,8 @@ def plan_sweep(segments: Segments) -> Sweep:
         sweep = _after(sweep, round_, rung)
         if not round_.decision:
             return replace(sweep, tokens_ahead=_ahead(recipe, grid, rung))
-        grid = {name: rates for name, choice in round_.choices.items() if (rates := _survivors(choice))}
+        choices = round_.choices
+        grid = {name: rates for name in grid if name in choices and (rates := _survivors(choices[name]))}
         if not grid:  # every rate diverged
             break
     return replace(sweep, decided=True)
@@ -187,20 +191,25 @@ def _rung(segments: Segments, controls: Controls, rung: int, grid: Grid, before:
     present = {name: rates for name, rates in present.items() if rates}
     if not present:
         return _Round(failures, obstacle="no arm is left")
-    missing = {
+    missing: Missing = {
         name: before.get(name, frozenset()) | (arms[name].keys() - rates.keys()) for name, rates in present.items()
     }
-    decision = _decide(segments, present, missing, controls, scored, rung)
-    match segments.outcomes.get(decision):
-        case Succeeded(result) if result.decision is not None:
-            choices = _choices(segments, result.decision, present)
-            if choices is None:
-                return _Round(failures, obstacle="the decision does not answer what it was asked")
-            return _Round(failures, missing, decision, present, choices, result.decision.sentence)
-        case Failed(reason, message):
-            return _Round(failures, obstacle=f"the decision failed: {reason}: {message}")
-        case _:
-            return _Round(failures)
+    asked = {_decide(segments, group, missing, controls, scored, rung): group for group in _groups(segments, present)}
+    choices: dict[str, RateChoice] = {}
+    sentences = []
+    for decision, group in asked.items():
+        match segments.outcomes.get(decision):
+            case Succeeded(result) if result.decision is not None:
+                answered = _choices(segments, result.decision, group)
+                if answered is None:
+                    return _Round(failures, obstacle="the decision does not answer what it was asked")
+                choices |= answered
+                sentences.append(result.decision.sentence)
+            case Failed(reason, message):
+                return _Round(failures, obstacle=f"the decision failed: {reason}: {message}")
+            case _:
+                return _Round(failures)
+    return _Round(failures, missing, next(iter(asked)), present, choices, " ".join(sentences))
 
 
 def _failures(segments: Segments, arms: Arms, controls: Controls) -> dict[str, tuple[str, ...]]:
@@ -232,7 +241,18 @@ def _scored(segments: Segments, arm: Digest) -> Digest | None:
     return segments.trials.add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), STAGE, title)
 
 
-# --- its decision -------------------------------------------------------------------------------------------------
+# --- its decisions -------------------------------------------------------------------------------------------------
+
+
+def _groups(segments: Segments, arms: Arms) -> list[Arms]:
+    """One question for all datasets; several where one would not fit into a pod's environment."""
+    prepared = segments.inputs.prepared
+    groups: list[dict[str, Mapping[LearningRate, Digest]]] = [{}]
+    for name in sorted(arms, key=lambda name: (prepared[name], name)):  # by data, not by what people call it
+        if groups[-1] and sum(map(len, groups[-1].values())) + len(arms[name]) > _ARMS_MAX:
+            groups.append({})
+        groups[-1][name] = arms[name]
+    return [*groups]
 
 
 def _decide(
