@@ -66,4 +66,4 @@ constraints: setup ## pin every package anew, with hashes
 	$(PIN) --constraint constraints.txt --extra trainer --output-file trainer_image/requirements.txt pyproject.toml
 
 bench: setup ## one benchmark against its peer (NAME=train_overhead)
-	$(BIN)/python -m benchmarks.run $(NAME)
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.run $(NAME)
