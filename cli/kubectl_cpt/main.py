@@ -10,13 +10,16 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperGroup
 
 from cpt_api.values import Tokens
 from kubectl_cpt.errors import CliError
+
+if TYPE_CHECKING:
+    from kubectl_cpt.cluster.kubectl import Kubectl
 
 
 class _Group(TyperGroup):
@@ -118,7 +121,7 @@ def plan_command(
 @app.command("run")
 def run_command(
     store: Annotated[
-        str, typer.Option("--store", help="A folder, or s3://bucket[/prefix] with AWS_* in the environment.")
+        str, typer.Option("--store", help="A folder, or s3://bucket/prefix with AWS_* in the environment.")
     ],
     filename: Files = None,
     namespace: Namespace = None,
@@ -142,6 +145,155 @@ def run_command(
     if not filename:
         raise typer.BadParameter("name the manifests", param_hint="--filename")
     run(Options(filename, store, namespace, parallel, processes, source_root, logs, output), os.environ)
+
+
+# --- on a cluster -----------------------------------------------------------------------------------------------------
+
+Kubeconfig = Annotated[str | None, typer.Option("--kubeconfig", help="As of kubectl.")]
+Context = Annotated[str | None, typer.Option("--context", help="As of kubectl.")]
+
+
+def _kubectl(kubeconfig: str | None, context: str | None, namespace: str | None) -> Kubectl:
+    from kubectl_cpt.cluster.kubectl import Kubectl
+
+    given = (("--kubeconfig", kubeconfig), ("--context", context), ("--namespace", namespace))
+    return Kubectl([f"{flag}={value}" for flag, value in given if value])
+
+
+class StatusOutput(StrEnum):
+    """Formats of `status`."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+class Outcome(StrEnum):
+    """What `wait` waits for."""
+
+    SUCCEEDED = "succeeded"
+
+
+Name = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Its name.")]
+Reference = Annotated[str, typer.Argument(metavar="[EXPERIMENT/]TRIAL", help="The name of a trial.")]
+
+
+@app.command("status")
+def status_command(
+    name: Name,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Until it has ended.")] = False,
+    output: Annotated[
+        StatusOutput, typer.Option("--output", "-o", help="wide lists every trial.")
+    ] = StatusOutput.TABLE,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Where an experiment is, what was decided, what its trials do, and what to do next."""
+    from kubectl_cpt.cluster import commands
+
+    kubectl = _kubectl(kubeconfig, context, namespace)
+    if watch:
+        if output not in (StatusOutput.TABLE, StatusOutput.WIDE):
+            raise typer.BadParameter("goes with -o table and -o wide only", param_hint="--watch")
+        commands.follow(kubectl, name, wide=output is StatusOutput.WIDE)
+    else:
+        commands.status(kubectl, name, output)
+
+
+@app.command("wait")
+def wait_command(
+    name: Name,
+    outcome: Annotated[Outcome, typer.Option("--for", help="The only outcome there is.")] = Outcome.SUCCEEDED,
+    timeout: Annotated[str | None, typer.Option(help="Such as 90s, 15m or 2h; for ever when absent.")] = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Until it has succeeded: exit 0; 1 when it failed or somebody must act; 6 when the time is over."""
+    from kubectl_cpt.cluster import commands
+
+    assert outcome is Outcome.SUCCEEDED
+    commands.wait(_kubectl(kubeconfig, context, namespace), name, _seconds(timeout))
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    number, unit = text[:-1], text[-1:]
+    if not number.isdecimal() or unit not in "smh":
+        raise typer.BadParameter(f"{text!r}: expected a duration such as 90s, 15m or 2h", param_hint="--timeout")
+    return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+
+
+@app.command("logs")
+def logs_command(
+    trial: Reference,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="As of kubectl logs.")] = False,
+    store: Annotated[str | None, typer.Option(help="s3://bucket: for pods that are gone.")] = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """What a trial printed, also when its pods are long gone."""
+    from kubectl_cpt.cluster import commands
+
+    kubectl = _kubectl(kubeconfig, context, namespace)
+    commands.logs(kubectl, trial, follow=follow, store=store, environment=os.environ)
+
+
+@app.command("retry")
+def retry_command(
+    name: Annotated[str, typer.Argument(metavar="EXPERIMENT[/TRIAL]", help="All failed trials, or one.")],
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Make failed trials anew, with a fresh count of attempts; checkpoints are kept."""
+    from kubectl_cpt.cluster import commands
+
+    commands.retry(_kubectl(kubeconfig, context, namespace), name)
+
+
+@app.command("cancel")
+def cancel_command(
+    trial: Reference,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """End a trial for good; its experiment goes on, and names it in the verdict."""
+    from kubectl_cpt.cluster import commands
+
+    commands.cancel(_kubectl(kubeconfig, context, namespace), trial)
+
+
+@app.command("suspend")
+def suspend_command(
+    name: Name,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Pause: trials save a checkpoint, release their GPUs and wait."""
+    from kubectl_cpt.cluster import commands
+
+    commands.suspend(_kubectl(kubeconfig, context, namespace), name, stop=True)
+
+
+@app.command("resume")
+def resume_command(
+    name: Name,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Go on from the checkpoints."""
+    from kubectl_cpt.cluster import commands
+
+    commands.suspend(_kubectl(kubeconfig, context, namespace), name, stop=False)
 
 
 def main() -> None:

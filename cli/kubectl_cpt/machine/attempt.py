@@ -105,7 +105,7 @@ class Attempting:
             record = record_of.settled(record, committed)
             finding = record_of.given_up(record, record_of.MAX_RETRIES if limit is None else limit)
             if finding is not None:
-                return Failed(finding.reason, f"{finding.message}; its output: {self.log}")
+                return Failed(finding.reason, f"{finding.message.splitlines()[0]}; its output: {self.log}")
             await self._pause(record, end.message)
         return None
 

@@ -221,11 +221,11 @@ class World:
             outcome = self.outcomes.get(job.digest) if job.digest else None
             if isinstance(outcome, Failed):
                 found.append(f"{job.title}: {outcome.reason}: {outcome.message}")
-            elif job.waits and job.waits.reason is not Reason.WAITING_FOR_INPUT:
-                found.append(f"{job.title}: {job.waits.reason}: {job.waits.message}")
             elif job.digest and self._state(job.digest) is State.DIVERGED and job.stage == BY_HAND:
                 found.append(f"{job.title}: {Reason.DIVERGED}: take a lower learning rate")
-        return found
+        # trials behind a failed one say nothing new
+        waits = (job for job in self.jobs if job.waits and job.waits.reason is not Reason.WAITING_FOR_INPUT)
+        return found or [f"{job.title}: {job.waits.reason}: {job.waits.message}" for job in waits if job.waits]
 
     # --- counting -----------------------------------------------------------------------------------------------------
 
