@@ -245,6 +245,18 @@ class TestSweep:
         assert len(world.jobs_at_work()) == 4
         assert (status(world).trials.total, status(world).trials.superseded) == (before + 1, 0)  # one place too few
 
+    async def test_progress_never_goes_backwards(self) -> None:
+        """What later rungs will train is counted from the beginning."""
+        world = World(kubelet=works)
+        rungs = {"learningRates": ["1e-4", "1e-3"], "rungs": ["10240", "20480", "40960"]}
+        apply(world, recipe={"learningRateSweep": rungs})
+        seen: list[int] = []
+        while not seen or seen[-1] < 100:
+            await world.settle(1)
+            seen.append(status(world).progress or 0)
+        assert seen == sorted(seen)
+        assert {0, 100} < set(seen)
+
     async def test_it_tells_when_it_is_completed(self) -> None:
         """Once."""
         world = World(kubelet=works)

@@ -61,8 +61,10 @@ TRAIN: dict[str, Any] = {
 }
 
 
-def rendered(spec: Mapping[str, Any], *avoided: str, attempt: int = 1) -> dict[str, Any]:
-    settings = make_settings(profiles={"h100": PROFILE})
+def rendered(
+    spec: Mapping[str, Any], *avoided: str, attempt: int = 1, endpoint: str | None = "http://s3:8333"
+) -> dict[str, Any]:
+    settings = make_settings(profiles={"h100": PROFILE}, artifactStore={"bucket": "cpt", "endpoint": endpoint})
     parsed = CPTTrialSpec.model_validate(spec)
     meta = {
         "namespace": "team",
@@ -139,6 +141,12 @@ class TestRender:
         """Explicit variables win over envFrom."""
         names = {entry["name"] for entry in container(rendered(TRAIN))["env"]}
         assert {"AWS_ENDPOINT_URL_S3", "CPT_STORE", "AWS_REGION"} <= names
+
+    def test_nor_where_the_store_is_amazons(self) -> None:
+        """Then there is no endpoint to name, and any other is ignored."""
+        names = {entry["name"] for entry in container(rendered(TRAIN, endpoint=None))["env"]}
+        assert "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS" in names
+        assert "AWS_ENDPOINT_URL_S3" not in names
 
 
 def container(job: dict[str, Any]) -> dict[str, Any]:

@@ -214,6 +214,8 @@ def _environment(document: TrialDocument, profile: Profile, settings: Settings) 
     }
     if store.endpoint:
         values["AWS_ENDPOINT_URL_S3"] = store.endpoint
+    else:  # nor can a user's key bring an endpoint where the administrator named none
+        values["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"] = "true"
     uid = {"name": "CPT_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
     return [*({"name": name, "value": value} for name, value in sorted(values.items())), uid]
 
