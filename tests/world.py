@@ -72,9 +72,9 @@ class MemoryS3:
 class MemoryCluster(Cluster):
     """The seam to the API server; an answer takes a moment, in which other workers go on."""
 
-    def __init__(self, world: World, store: Store) -> None:
+    def __init__(self, world: World, intake: Intake) -> None:
         self.world = world
-        self.store = store
+        self.intake = intake
 
     async def create(self, kind: Kind, body: Mapping[str, Any]) -> Record | AlreadyExists:
         """As Cluster."""
@@ -163,7 +163,7 @@ class Operator:
         self.runtime = Runtime(
             settings=settings,
             store=self.store,
-            cluster=MemoryCluster(world, self.store),
+            cluster=MemoryCluster(world, self.intake),
             artifacts=Artifacts(
                 settings.artifact_store, clock=world.seconds, connect=lambda _store: cast("Any", world.s3)
             ),
@@ -252,8 +252,10 @@ class World:
 
     # --- the API server -----------------------------------------------------------------------------------------
 
-    def put(self, kind: Kind, manifest: Mapping[str, Any]) -> Any:
-        """Store a new object or a new version of one, and tell the watches."""
+    def put(
+        self, kind: Kind, manifest: Mapping[str, Any], written_through: Callable[[Record], None] = lambda _: None
+    ) -> Any:
+        """Store a new object or a new version of one, and tell the writer and the watches."""
         body = deepcopy(dict(manifest))
         meta = body["metadata"]
         version = next(self.versions)
@@ -263,6 +265,7 @@ class World:
         meta["resourceVersion"] = str(version)
         record = record_of(kind, body)
         self.objects[record.key] = body
+        written_through(record)
         for operator in self.operators:
             operator.notify(record, gone=False)
         return record

@@ -108,12 +108,13 @@ class Cluster:
         }
         path = f"{record.KIND.path(record.namespace, record.name)}/status"
         try:
-            return self._seen(
-                record.KIND, await self._api.request("apply", path, query=_MANAGED | {"force": "true"}, body=body)
-            )
+            answer = await self._api.request("apply", path, query=_MANAGED | {"force": "true"}, body=body)
         except Conflict:
             await self._look(record)
             raise
+        written = record_of(record.KIND, answer)
+        self._intake.written(written)
+        return written
 
     async def apply_run(self, record: TrialRecord, run: Mapping[str, Any]) -> Record:
         """Make `run` the trial's run block, if it still is as in `record`. `cancel` is the user's and stays."""

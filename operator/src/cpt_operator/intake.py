@@ -6,8 +6,9 @@
     trial that has ended  also the trials that wait for it, and the experiments whose `model.trialName` it is
     job, pod              its trial
 
-Watches, LISTs and the answers to our own writes all come this way; what is known already (the echo of our own write)
-wakes nobody. Nothing here awaits. Price: one pass over the namespace's trials per trial that ends.
+Watches, LISTs and the answers to our own writes all come this way. What is known already (the echo of our own write)
+wakes nobody; and a status that a turn has just written does not wake the same object again. Nothing here awaits.
+Price: one pass over the namespace's trials per trial that ends.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class Intake:
         if self._store.put(record):
             self._wake([record], gone=[])
 
+    def written(self, record: Record) -> None:
+        """As `seen`, but by the turn that looks at this object: the object itself need not be looked at again."""
+        if self._store.put(record):
+            self._wake([record], gone=[], but=record.key)
+
     def gone(self, record: Record) -> None:
         """The object has ended; `record` is its last version."""
         if self._store.remove(record):
@@ -50,11 +56,12 @@ class Intake:
         self._wake(drift.misses, gone=drift.ghosts)
         return drift
 
-    def _wake(self, changed: Iterable[Record], gone: Iterable[Record]) -> None:
+    def _wake(self, changed: Iterable[Record], gone: Iterable[Record], but: Key | None = None) -> None:
         ended: defaultdict[str, set[str]] = defaultdict(set)
         for record in (*changed, *gone):
             for key in _directly(record):
-                self._queue.add(key)
+                if key != but:
+                    self._queue.add(key)
         for trial in (*(r for r in changed if isinstance(r, TrialRecord) and has_ended(r.status)), *gone):
             if isinstance(trial, TrialRecord):
                 ended[trial.namespace] |= {trial.name, trial.digest or trial.name}

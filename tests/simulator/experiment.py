@@ -1,0 +1,80 @@
+"""One whole experiment: the real planner asks, the world answers, until the plan is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cpt_api.experiment import CPTExperimentSpec
+from cpt_api.result import RateChoice
+from cpt_api.trial import CPTTrialSpec, DecideWork, TrialType
+from cpt_api.values import Digest, Tokens
+from cpt_operator.plan import Context, Look, Outcome, Plan, Succeeded, plan
+from make import make_experiment
+from simulator.truth import Truth
+from simulator.world import REPLAY, RETENTION, TARGET, World
+
+RATES = ("3e-5", "1e-4", "3e-4", "1e-3")
+RUNGS = ("1M", "2M", "4M")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An experiment, and what it decided."""
+
+    world: World
+    plan: Plan
+    decisions: tuple[tuple[DecideWork, tuple[RateChoice, ...]], ...]
+    """By rung; a rung that was widened stands here twice."""
+    asked: tuple[CPTTrialSpec, ...]
+    """Every trial that ran."""
+
+    @property
+    def chosen(self) -> dict[str, RateChoice]:
+        """The last answer for every dataset."""
+        names = self.world.names
+        return {names[choice.dataset]: choice for _, choices in self.decisions for choice in choices}
+
+
+def experiment_spec(datasets: Sequence[str], *, replay: bool = True, **training: Any) -> CPTExperimentSpec:
+    """A sweep of four rates over three rungs."""
+
+    def uri(name: str) -> str:
+        return f"s3://cpt/sources/{name}.jsonl"
+
+    return make_experiment(
+        datasets=[{"name": name, "uri": uri(name)} for name in datasets],
+        replay={"dataset": {"name": REPLAY, "uri": uri(REPLAY)}} if replay else None,
+        evaluation={
+            "target": {"suite": "Heldout", "data": [{"name": TARGET, "uri": uri(TARGET)}]},
+            "retention": {"suite": "Heldout", "data": [{"name": RETENTION, "uri": uri(RETENTION)}]},
+        },
+        recipe={"learningRateSweep": {"learningRates": list(RATES), "rungs": list(RUNGS)}},
+        training={"sequenceLength": 250, "globalBatchSize": 8, "replicates": 3, **training},
+    )
+
+
+def run_experiment(truth: Truth, seed: int, spec: CPTExperimentSpec | None = None) -> Ended:
+    """From the manifest to the last decision."""
+    spec = spec or experiment_spec(sorted(truth.curves))
+    world = World(truth, seed, Tokens.parse(RUNGS[-1]))
+    context = Context(experiment_uid="uid", protocol=1)
+    outcomes: dict[Digest, Outcome] = {}
+    asked: list[CPTTrialSpec] = []
+    decisions: list[tuple[DecideWork, tuple[RateChoice, ...]]] = []
+    while True:
+        known = plan(spec, context, outcomes)
+        fresh = [trial for trial in known.trials if trial.digest not in outcomes]
+        if not fresh:
+            return Ended(world, known, tuple(decisions), tuple(asked))
+        for trial in fresh:  # in the order of the plan, so that what one needs stands before it
+            result = world.answer(trial.digest, trial.spec)
+            outcomes[trial.digest] = Succeeded(result)
+            asked.append(trial.spec)
+            if trial.spec.decide and result.decision:
+                decisions.append((trial.spec.decide, result.decision.rates))
+            if trial.spec.type is TrialType.PREFLIGHT:
+                context = replace(context, looks=(Look(trial.spec, outcomes[trial.digest]),))
+            if result.checkpoint is None and trial.spec.train:
+                break  # what would have gone on from there is no longer planned

@@ -1,0 +1,99 @@
+"""Whole experiments on worlds with known truth: 25 experiments of four datasets per setting, here; thousands by
+`python -m simulator`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from simulator.__main__ import Counts, observe, page
+from simulator.claims import CLAIMS, Claim, Tally
+from simulator.experiment import Ended, run_experiment
+from simulator.settings import SETTINGS
+from simulator.truth import Curve, Truth
+
+EXPERIMENTS = 25
+NAMES = {setting.name: index for index, setting in enumerate(SETTINGS)}
+
+
+@pytest.fixture(scope="module")
+def counted() -> Callable[[str], Counts]:
+    """What the claims say about a setting; each is run once."""
+    known: dict[str, Counts] = {}
+
+    def count(name: str) -> Counts:
+        if name not in known:
+            known[name] = Counter()
+            for number in range(EXPERIMENTS):
+                known[name].update(observe(NAMES[name], number))
+        return known[name]
+
+    return count
+
+
+@pytest.mark.parametrize("setting", ["run 0.01, tail 1 x", "items only", "all rates equal"])
+@pytest.mark.parametrize("claim", CLAIMS, ids=[claim.name for claim in CLAIMS])
+def test_claim(counted: Callable[[str], Counts], claim: Claim, setting: str) -> None:
+    """A share of about 100 answers does not contradict what design 4 promises (99.9 % Monte-Carlo interval)."""
+    counts = counted(setting)
+    right, wrong = (counts[setting, claim.name, answer] for answer in (True, False))
+    if right + wrong:  # equal rates have no optimum to be near to
+        low, high = Tally(right, right + wrong).bounds(z=3.29)
+        assert low <= claim.high
+        assert high >= claim.low
+
+
+def test_the_same_twice() -> None:
+    """A world, its plan and its decisions are a function of the seed."""
+    curves = {"a": Curve(2e-4, 0.02)}
+    first, second = (run_experiment(Truth(curves), 3) for _ in range(2))
+    assert first.decisions == second.decisions
+    assert [spec.to_dict() for spec in first.asked] == [spec.to_dict() for spec in second.asked]
+
+
+@pytest.mark.parametrize(("limit", "chosen"), [(5e-4, True), (1e-6, False)], ids=["the highest rate", "every rate"])
+def test_divergence(limit: float, *, chosen: bool) -> None:
+    """Runs that diverge are results: the race goes on without them, and ends where none is left."""
+    ended = run_experiment(Truth({"a": Curve(1e-4, 0.02)}, diverges_above=limit), 0)
+    assert ended.plan.complete
+    assert (ended.chosen["a"].chosen is not None) is chosen
+
+
+def test_page() -> None:
+    """A share outside the promise is unsure while its Monte-Carlo interval reaches into it; else it does not hold."""
+    name, claim = SETTINGS[0].name, CLAIMS[0]
+
+    def verdict(right: int, wrong: int) -> str:
+        text = page(Counter({(name, claim.name, True): right, (name, claim.name, False): wrong}), 1)
+        return next(line for line in text.splitlines() if line.startswith(f"| {name}")).split("|")[-2].strip()
+
+    assert [verdict(96, 4), verdict(94, 6), verdict(940, 60), verdict(800, 200)] == [
+        "yes",
+        "unsure",
+        "unsure",
+        "**no**",
+    ]
+
+
+def test_naive_choice_is_worse(counted: Callable[[str], Counts]) -> None:
+    """The world is no walk-over: the plain interval of what was picked among equal rates covers too seldom."""
+    covered = Counter(
+        _plain(ended, name)
+        for number in range(EXPERIMENTS)
+        for ended in [run_experiment(SETTINGS[NAMES["all rates equal"]].truth(number), number)]
+        for name in ended.chosen
+    )
+    assert (
+        covered[False]
+        > counted("all rates equal")["all rates equal", "95 % interval of the gain of the chosen rate", False]
+    )
+
+
+def _plain(ended: Ended, name: str) -> bool:
+    gain = ended.chosen[name].gain
+    assert gain is not None
+    assert gain.upper is not None
+    reach = gain.upper - gain.value
+    return abs(gain.value - 0.5) <= reach

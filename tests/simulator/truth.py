@@ -1,0 +1,58 @@
+"""What is true in a world. All losses are bits per byte.
+
+    loss(rate, tokens) = base - gain (tokens / end)^0.3 + curvature (log2 rate - log2 best)^2
+
+    best moves by `drift` doublings of the rate per doubling of the tokens; `end` is the last rung.
+
+A document's loss follows the recipe's with a slope of its own (mean 1), so paired differences vary between documents.
+Three noises are independent knobs: of a run (its trunk), of a cooled end, and of a run on one document.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+BASE_LOSS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One dataset."""
+
+    best_rate: float
+    curvature: float
+    """Loss at one doubling of the rate away from the best, minus that at the best."""
+    gain: float = 0.5
+    """Of the best rate over the base, at the last rung."""
+    drift: float = 0.0
+
+    def loss(self, rate: float, share: float) -> float:
+        """Expected over runs and documents, at that share of the last rung's tokens."""
+        away = math.log2(rate / self.best_rate) - self.drift * math.log2(share)
+        return BASE_LOSS - self.gain * math.pow(share, 0.3) + self.curvature * away**2
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """A world but for its seed."""
+
+    curves: dict[str, Curve]
+    """By the name of a dataset."""
+    run_noise: float = 0.01
+    """Standard deviation of a trunk's loss, the same at all its ends."""
+    tail_noise: float = 0.01
+    """Standard deviation that each cooled end adds."""
+    item_noise: float = 0.05
+    """Standard deviation of one run's loss on one document."""
+    response: float = 0.3
+    """Standard deviation over documents of their slopes."""
+    documents: int = 100
+    size_spread: float = 0.8
+    """Standard deviation of the logarithm of a document's bytes."""
+    diverges_above: float = math.inf
+    """A run with a higher rate diverges."""
+    forgets: float = 0.02
+    """Retention's loss over the base at the best rate; in proportion to the rate."""
+    controls: Curve = field(default_factory=lambda: Curve(best_rate=1e-4, curvature=0.01, gain=0.05))
+    """Replay data alone."""

@@ -1,0 +1,152 @@
+"""Answers a trial's spec as if it had run: a result as the planner reads it, and item tables as decisions read them.
+
+What is random is drawn from the seed and from what it belongs to (a document, a trunk, a cooled end, a model), never
+from the order of questions: equal segments of two experiments have equal tables, as in the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from cpt_api.result import Result
+from cpt_api.trial import CPTTrialSpec, DecideWork, DecisionMetric, TrainWork, TrialRef, TrialType
+from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_trainer.decide.estimates import TextSums, text_sums
+from cpt_trainer.decide.learning_rate import Scores, decide
+from cpt_trainer.tables import Items, heldout_items
+from make import make_result, outcome_diverged
+from simulator.truth import BASE_LOSS, Curve, Truth
+
+Floats = npt.NDArray[np.float64]
+
+TARGET, RETENTION, REPLAY = "target", "retention", "replay"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Documents:
+    """A held-out text: what is the same for every model."""
+
+    names: tuple[str, ...]
+    bytes: npt.NDArray[np.int64]
+    difficulty: Floats
+    """The base's bits per byte."""
+    slopes: Floats
+    """How much of a change of the loss is seen here."""
+
+
+@dataclass(eq=False)
+class World:
+    """Remembers what it answered; the tables of a model are made when they are asked for."""
+
+    truth: Truth
+    seed: int
+    end: Tokens
+    """Of the last rung."""
+    names: dict[Digest, str] = field(default_factory=dict)
+    """Of datasets and texts, by their Prepare trial."""
+    models: dict[Digest, TrainWork | None] = field(default_factory=dict)
+    """By trial; None: the base."""
+    diverged: set[Digest] = field(default_factory=set)
+    texts: dict[Digest, Documents] = field(default_factory=dict)
+    sums: dict[tuple[Digest, Digest], TextSums] = field(default_factory=dict)
+    """Of a model on a text, once made: controls are asked for at every rung."""
+
+    def answer(self, digest: Digest, spec: CPTTrialSpec) -> Result:
+        """What the trial commits."""
+        if spec.prepare and spec.prepare.source.uri:
+            self.names[digest] = spec.prepare.source.uri.rpartition("/")[2].partition(".")[0]
+        if spec.evaluate:
+            self.models[digest] = None
+        if spec.train:
+            if spec.train.schedule.peak_learning_rate > self.truth.diverges_above:
+                self.diverged.add(digest)
+                return outcome_diverged(spec)
+            self.models[digest] = spec.train
+        if spec.type is TrialType.DECIDE and spec.decide:
+            return make_result(spec, decision=decide(spec.decide, self.scores(spec.decide)))
+        return make_result(spec)
+
+    def scores(self, work: DecideWork) -> dict[Digest, Scores | None]:
+        """What `cpt-trainer decide` would read from the store."""
+        models = [work.baseline, *(arm.trial for entry in work.datasets for arm in entry.arms)]
+        models += [trial for control in work.controls for trial in control.trials]
+        digests = {_known(model) for model in models}
+        return {digest: None if digest in self.diverged else self._scores(digest, work) for digest in digests}
+
+    def _scores(self, digest: Digest, work: DecideWork) -> Scores:
+        def sums(metric: DecisionMetric | None) -> tuple[TextSums, ...]:
+            return tuple(self._sums(digest, _known(text)) for text in metric.held_out) if metric else ()
+
+        return Scores(sums(work.target), sums(work.retention))
+
+    def _sums(self, digest: Digest, text: Digest) -> TextSums:
+        if (digest, text) not in self.sums:
+            self.sums[digest, text] = text_sums(self.items(digest, text))
+        return self.sums[digest, text]
+
+    def items(self, digest: Digest, text: Digest) -> Items:
+        """The item table of a model on a text."""
+        documents = self._documents(text)
+        shift = np.zeros(len(documents.names))
+        if (work := self.models[digest]) is not None:
+            shift = (self.expected(work, text) - BASE_LOSS) * documents.slopes + self._noise(digest, work, text)
+        bits = (documents.difficulty + shift) * documents.bytes
+        return heldout_items(text, documents.names, documents.names, bits, documents.bytes)
+
+    def expected(self, work: TrainWork, text: Digest) -> float:
+        """Bits per byte, over runs and documents."""
+        rate, data = work.schedule.peak_learning_rate, self._data(work)
+        if self.names[text] == RETENTION:
+            return BASE_LOSS + self.truth.forgets * float(rate) / self._curve(data).best_rate
+        return self.loss(data, rate, work.stop_tokens)
+
+    def loss(self, data: str, rate: LearningRate, tokens: Tokens | None = None) -> float:
+        """The target's, for a dataset or for the control; at the last rung unless told otherwise."""
+        return self._curve(data).loss(float(rate), 1.0 if tokens is None else tokens / self.end)
+
+    def realised(self, digest: Digest, text: Digest) -> float:
+        """Bits per byte of this very model, over documents."""
+        work = self.models[digest]
+        if work is None:
+            return BASE_LOSS
+        return self.expected(work, text) + self._run_noise(digest, work, text)
+
+    def _curve(self, data: str) -> Curve:
+        return self.truth.controls if data == REPLAY else self.truth.curves[data]
+
+    def _data(self, work: TrainWork) -> str:
+        names = {self.names[_known(part.dataset)] for part in work.phases[-1].mixture}
+        return min(names - {REPLAY}, default=REPLAY)
+
+    def _noise(self, digest: Digest, work: TrainWork, text: Digest) -> Floats:
+        draws = self._draws("item", digest, text).normal(0, self.truth.item_noise, self.truth.documents)
+        return self._run_noise(digest, work, text) + draws
+
+    def _run_noise(self, digest: Digest, work: TrainWork, text: Digest) -> float:
+        trunk = self._draws("run", self._data(work), str(work.schedule.peak_learning_rate), str(work.seed), text)
+        end = self._draws("end", digest, text)
+        return float(trunk.normal(0, self.truth.run_noise) + end.normal(0, self.truth.tail_noise))
+
+    def _documents(self, text: Digest) -> Documents:
+        if text not in self.texts:
+            draws, count = self._draws("text", text), self.truth.documents
+            self.texts[text] = Documents(
+                names=tuple(f"{number:04d}" for number in range(count)),
+                bytes=np.maximum(1, 4000 * np.exp(draws.normal(0, self.truth.size_spread, count))).astype(np.int64),
+                difficulty=draws.normal(BASE_LOSS, 0.3, count),
+                slopes=draws.normal(1, self.truth.response, count),
+            )
+        return self.texts[text]
+
+    def _draws(self, *what: str) -> np.random.Generator:
+        key = hashlib.sha256("|".join([str(self.seed), *what]).encode()).digest()
+        return np.random.Generator(np.random.PCG64(int.from_bytes(key[:16])))
+
+
+def _known(reference: TrialRef) -> Digest:
+    assert reference.digest is not None
+    return reference.digest
