@@ -19,12 +19,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cpt_local.cluster import Cluster
+from cpt_local.cluster import Cluster, all_locked
 from cpt_local.network import enter
 from cpt_local.pki import write_secret
 from cpt_local.processes import daemon_pid, kill, start_daemon, wait_for, wait_for_daemon
 
 BUCKET = "cpt"
+ADMIN, OPERATOR = "admin", "operator"
 _START_SECONDS = 60.0
 _GRPC_PORTS = 20_000
 """The first of four for each cluster."""
@@ -66,7 +67,7 @@ def remove_sockets(cluster: Cluster) -> None:
         Path(f"/tmp/seaweedfs-{server}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108 - SeaweedFS's choice
 
 
-def client(cluster: Cluster, identity: str = "admin") -> Any:
+def client(cluster: Cluster, identity: str = ADMIN) -> Any:
     """A boto3 client of one identity, past any proxy that this machine uses for the world."""
     import boto3
     from botocore.config import Config
@@ -88,14 +89,13 @@ def add_identities(cluster: Cluster, names: list[str]) -> None:
     Raises NotReadyError when it does not take them up.
     """
     file = cluster.folder / "s3" / _FILE
-    known = json.loads(file.read_text())["identities"] if file.exists() else []
-    new = [_identity(name) for name in names if name not in {identity["name"] for identity in known}]
-    if not new:
-        return
     file.parent.mkdir(exist_ok=True)
-    write_secret(file, json.dumps({"identities": [*known, *new]}, indent=1))
+    with all_locked():  # tests add namespaces at the same time
+        known = json.loads(file.read_text())["identities"] if file.exists() else []
+        new = [_identity(name) for name in names if name not in {identity["name"] for identity in known}]
+        write_secret(file, json.dumps({"identities": [*known, *new]}, indent=1))
     pid = daemon_pid(cluster.folder, "s3")
-    if pid is not None:
+    if pid is not None and new:
         os.kill(pid, signal.SIGHUP)
         added = [identity["name"] for identity in new]
         wait_for(
@@ -108,9 +108,9 @@ def add_identities(cluster: Cluster, names: list[str]) -> None:
 
 def actions(name: str) -> list[str]:
     """What an identity may do."""
-    if name == "admin":
+    if name == ADMIN:
         return ["Admin"]
-    if name == "operator":
+    if name == OPERATOR:
         return [f"Read:{BUCKET}/trials/*", f"List:{BUCKET}"]
     own = [f"{verb}:{BUCKET}/{part}/{name}/*" for part in ("trials", "data") for verb in ("Read", "Write", "List")]
     return [*own, f"Read:{BUCKET}/sources/*", f"List:{BUCKET}/sources/*"]

@@ -10,6 +10,7 @@ from typing import Any
 
 from cpt_local import s3
 from cpt_local.cluster import Cluster
+from cpt_local.errors import LocalError
 
 SYSTEM = "cpt-system"
 """The chart's namespace."""
@@ -19,7 +20,12 @@ TRIAL_ACCOUNT = "cpt-trial"
 
 
 def add(cluster: Cluster, *names: str) -> None:
-    """Make namespaces ready for experiments; those that are ready already stay as they are."""
+    """Make namespaces ready for experiments; those that are ready already stay as they are.
+
+    Raises LocalError for a name that has rights of its own in the store.
+    """
+    if not {s3.ADMIN, s3.OPERATOR}.isdisjoint(names):
+        raise LocalError(f"{s3.ADMIN} and {s3.OPERATOR} are roles of the store: take another name for the namespace")
     s3.add_identities(cluster, list(names))
     documents: list[dict[str, Any]] = []
     for name in names:
@@ -30,7 +36,7 @@ def add(cluster: Cluster, *names: str) -> None:
 
 def add_system(cluster: Cluster) -> None:
     """Make the chart's namespace, with the operator's credentials."""
-    _apply(cluster, [_namespace(SYSTEM), _secret(cluster, OPERATOR_SECRET, SYSTEM, identity="operator")])
+    _apply(cluster, [_namespace(SYSTEM), _secret(cluster, OPERATOR_SECRET, SYSTEM, identity=s3.OPERATOR)])
 
 
 def _apply(cluster: Cluster, documents: list[dict[str, Any]]) -> None:

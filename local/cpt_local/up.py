@@ -124,7 +124,7 @@ def _reserve(wish: Wish) -> Cluster:
 def _make(wish: Wish) -> Cluster:
     cluster = _reserve(wish)
     programs.link(wish.upstream, cluster.folder / "bin")
-    s3.add_identities(cluster, ["admin", "operator", *wish.namespaces])
+    s3.add_identities(cluster, [s3.ADMIN, s3.OPERATOR, *wish.namespaces])
     with Steps() as steps:
         archive = steps.start("container images written", _write_images, cluster, wish)
         network_up = steps.start("network", network.create_control_plane, cluster)
@@ -164,7 +164,12 @@ def _start_node(
 
 
 def restart_node(cluster: Cluster, name: str) -> None:
-    """Bring a lost node back, empty, as a machine that was replaced."""
+    """Bring a lost node back, empty, as a machine that was replaced.
+
+    Raises LocalError when the cluster has no such node.
+    """
+    if name not in cluster.node_names:
+        raise LocalError(f"cluster {cluster.name} has no node {name!r}, only {', '.join(cluster.node_names)}")
     with locked(cluster.name):
         node.remove(cluster, name)
         node.start(cluster, name, images.shown_folders())

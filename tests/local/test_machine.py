@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cpt_local import host, s3
+from cpt_local import host, s3, tenants
 from cpt_local.cgroups import hierarchies
-from cpt_local.errors import CommandError
+from cpt_local.cluster import Cluster
+from cpt_local.errors import CommandError, LocalError
 from cpt_local.main import main
 from cpt_local.processes import run
 
@@ -63,3 +64,10 @@ def test_failed_program_is_quoted() -> None:
     """What a program said before it failed is in the message."""
     with pytest.raises(CommandError, match=r"ended with 3: no such cable"):
         run("sh", "-c", "echo no such cable >&2; exit 3")
+
+
+@pytest.mark.parametrize("name", ["admin", "operator"])
+def test_roles_of_the_store_are_no_namespaces(name: str) -> None:
+    """A namespace called `admin` would get the administrator's credentials."""
+    with pytest.raises(LocalError, match="take another name"):
+        tenants.add(Cluster(name="one", number=0, nodes=1), name)
