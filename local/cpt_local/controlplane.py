@@ -77,6 +77,9 @@ def start_controllers(cluster: Cluster) -> None:
         f"--root-ca-file={pki / 'ca.crt'}",
         "--leader-elect=false",
         f"--node-monitor-grace-period={NODE_MONITOR_GRACE_SECONDS}s",
+        # tests delete a thousand trials at once; 20 a second are meant for a control plane that others use too
+        "--kube-api-qps=200",
+        "--kube-api-burst=400",
     )
     _start(cluster, "kube-scheduler", f"--kubeconfig={kubeconfig(cluster, 'scheduler')}", "--leader-elect=false")
 
