@@ -12,13 +12,13 @@ server, S3 and Prometheus, .11 is node-1, .12 is node-2. Addresses of pods repea
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import ipaddress
 import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -68,10 +68,14 @@ class Cluster:
     def find(cls, name: str = "cpt") -> Self:
         """Read what `up` wrote.
 
-        Raises MissingClusterError when there is no such cluster.
+        Raises MissingClusterError when there is no such cluster, or another version of this package made it.
         """
         try:
             return cls(**json.loads((state_root() / name / "cluster.json").read_text()))
+        except TypeError as error:
+            raise MissingClusterError(
+                f"cluster {name} was made by another version ({error}): run `python -m cpt_local down --name {name}`"
+            ) from None
         except FileNotFoundError:
             known = ", ".join(names()) or "none"
             raise MissingClusterError(
@@ -82,7 +86,9 @@ class Cluster:
     def save(self) -> None:
         """Write what `find` reads."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "cluster.json").write_text(json.dumps(asdict(self), indent=1) + "\n")
+        draft = self.folder / "cluster.json.new"
+        draft.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        draft.replace(self.folder / "cluster.json")
 
     @property
     def folder(self) -> Path:
@@ -204,6 +210,15 @@ def names() -> list[str]:
     return sorted(file.parent.name for file in state_root().glob("*/cluster.json"))
 
 
+def taken_numbers() -> set[int]:
+    """Of all clusters that have files; the routes of those that another version made speak for themselves."""
+    numbers = set()
+    for name in names():
+        with contextlib.suppress(MissingClusterError):
+            numbers.add(Cluster.find(name).number)
+    return numbers
+
+
 def free_number(routes: list[str], taken: set[int]) -> int:
     """The lowest number whose addresses lead nowhere yet.
 
@@ -219,7 +234,7 @@ def free_number(routes: list[str], taken: set[int]) -> int:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(name: str) -> Iterator[None]:
     """Hold a cluster for one command; the kernel lets go when the process ends, however it ends.
 
@@ -245,7 +260,7 @@ def locked(name: str) -> Iterator[None]:
                 path.unlink()
 
 
-@contextmanager
+@contextlib.contextmanager
 def all_locked() -> Iterator[None]:
     """Hold the list of clusters, for a moment."""
     handle = os.open(state_root(), os.O_RDONLY)

@@ -95,6 +95,10 @@ def _folders() -> str | None:
                 f"{place} lies below {', '.join(HIDDEN)}, which a node does not see: put the repository elsewhere, or "
                 "set XDG_STATE_HOME and XDG_CACHE_HOME"
             )
+    if file_system(state_root(), Path("/proc/mounts").read_text()) == "overlay":
+        return (
+            f"{state_root()} lies on an overlay, on which containers cannot be stacked: set XDG_STATE_HOME to a volume"
+        )
     return None
 
 
@@ -110,6 +114,12 @@ def _rights() -> str | None:
     if not roots or not all(os.access(root, os.W_OK) for root in roots):
         return "control groups are not there or cannot be written: use a machine, a VM or a privileged container"
     return None
+
+
+def file_system(place: Path, mounts: str) -> str:
+    """What a folder lies on, by /proc/mounts: of the mounts above it the deepest, of those the last."""
+    kinds = {Path(line.split()[1]): line.split()[2] for line in mounts.splitlines()}
+    return next((kinds[folder] for folder in (place, *place.parents) if folder in kinds), "unknown")
 
 
 def _packages(missing: list[str]) -> str | None:

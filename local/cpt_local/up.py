@@ -35,7 +35,7 @@ from cpt_local import (
     tenants,
     training_operator,
 )
-from cpt_local.cluster import Cluster, all_locked, free_number, locked, names
+from cpt_local.cluster import Cluster, all_locked, free_number, locked, taken_numbers
 from cpt_local.down import remove
 from cpt_local.errors import LocalError, MissingClusterError
 from cpt_local.processes import daemon_pid
@@ -107,10 +107,9 @@ def _existing(wish: Wish) -> Cluster | None:
 def _reserve(wish: Wish) -> Cluster:
     """Take a free number, safe from other commands that do the same now."""
     with all_locked():
-        taken = {Cluster.find(name).number for name in names()}
         cluster = Cluster(
             name=wish.name,
-            number=free_number(network.host_routes(), taken),
+            number=free_number(network.host_routes(), taken_numbers()),
             nodes=wish.nodes,
             kwok=wish.kwok,
             fake_gpus=wish.fake_gpus,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cpt_local.cluster import Cluster, S3Credentials, check_name, free_number, locked, names, state_root
+from cpt_local.cluster import Cluster, S3Credentials, check_name, free_number, locked, names, state_root, taken_numbers
 from cpt_local.errors import BusyError, LocalError, MissingClusterError
 
 
@@ -59,6 +59,15 @@ class TestRecord:
         make_cluster("other").save()
         with pytest.raises(MissingClusterError, match=r"there are: other.*up --name one"):
             Cluster.find("one")
+
+    def test_other_version(self) -> None:
+        """A record with fields that are not known is no traceback, and its number is not waited for."""
+        make_cluster().save()
+        record = make_cluster().folder / "cluster.json"
+        record.write_text(record.read_text().replace("kwok", "kwack"))
+        with pytest.raises(MissingClusterError, match=r"another version.*down --name one"):
+            Cluster.find("one")
+        assert taken_numbers() == set()
 
     def test_addresses(self) -> None:
         """The number is the third part of every address that this machine can reach."""

@@ -31,6 +31,12 @@ def test_hierarchies(mounts: str, want: list[str]) -> None:
     assert hierarchies(mounts) == list(map(Path, want))
 
 
+@pytest.mark.parametrize(("place", "want"), [("/state/cpt-local", "ext4"), ("/home/x", "overlay"), ("/state", "ext4")])
+def test_file_systems(place: str, want: str) -> None:
+    """The deepest mount above a folder tells what it lies on."""
+    assert host.file_system(Path(place), "overlay / overlay rw 0 0\n/dev/vdb /state ext4 rw 0 0") == want
+
+
 class TestIdentities:
     """What a role may do in the store, as the chart asks of an administrator."""
 
