@@ -17,7 +17,7 @@ from cpt_trainer.decide.estimates import Estimated, t_quantile
 from cpt_trainer.decide.noise import RunNoise
 from cpt_trainer.decide.race import Race
 
-_NAMED = 5
+_NAMED = 3
 """A sentence names so many rates at most."""
 
 
