@@ -25,6 +25,7 @@ from cpt_operator.admission import complete_resources, next_in_line, not_allowed
 from cpt_operator.children import Expansion, expanded, manifest, run_differs, run_of
 from cpt_operator.cluster import AlreadyExists, Forbidden, Rejected
 from cpt_operator.evidence import Evidence, gather
+from cpt_operator.experimentstatus import is_mere_progress, next_status, stuck_status
 from cpt_operator.kinds import DIGEST_ANNOTATION, Key, Kind
 from cpt_operator.plan import PlannedTrial, plan
 from cpt_operator.records import Body, ExperimentRecord, TrialRecord
@@ -34,10 +35,7 @@ from cpt_operator.summary import (
     ExperimentView,
     State,
     budget_exhausted,
-    is_mere_progress,
     is_preflight,
-    next_status,
-    stuck_status,
     too_many_failures,
 )
 

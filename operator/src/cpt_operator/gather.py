@@ -26,12 +26,12 @@ from cpt_operator.admission import (
 )
 from cpt_operator.artifacts import Present, Refused, Unreachable
 from cpt_operator.backends import Limits, Observation, pytorchjob
+from cpt_operator.folding import TrialView
 from cpt_operator.plan.types import Finding
 from cpt_operator.records import JobRecord, PodRecord, TrialRecord
 from cpt_operator.resolve import Input, World, preflight_names, resolve, trial_digests, trial_names
 from cpt_operator.runtime import Runtime
 from cpt_operator.status import has_ended, has_succeeded, is_at_work, is_stalled
-from cpt_operator.verdicts import TrialView
 
 PROGRESS = "progress"
 """What the memory calls a read of `progress.json`."""

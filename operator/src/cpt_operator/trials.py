@@ -29,6 +29,7 @@ from cpt_operator.artifacts import Present
 from cpt_operator.backends import SpecTooLargeError, pytorchjob
 from cpt_operator.children import TITLE_ANNOTATION
 from cpt_operator.cluster import AlreadyExists, Forbidden, NotServed, Rejected
+from cpt_operator.folding import TrialView, folded, settled
 from cpt_operator.gather import (
     PROGRESS,
     PROGRESS_SECONDS,
@@ -44,7 +45,7 @@ from cpt_operator.records import Record, TrialRecord
 from cpt_operator.runtime import Requeue, Runtime
 from cpt_operator.status import Phase, has_ended, has_succeeded, is_at_work
 from cpt_operator.trialstatus import next_status
-from cpt_operator.verdicts import TrialView, Verdict, folded, judge, needs_store, settled
+from cpt_operator.verdicts import Verdict, judge, needs_store
 
 log = structlog.get_logger()
 

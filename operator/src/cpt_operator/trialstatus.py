@@ -13,8 +13,9 @@ from cpt_api.values import Digest, Tokens
 from cpt_operator import attempts as record_of
 from cpt_operator import rfc3339
 from cpt_operator.artifacts import Present
+from cpt_operator.folding import TrialView
 from cpt_operator.status import Phase, trial_conditions
-from cpt_operator.verdicts import TrialView, Verdict
+from cpt_operator.verdicts import Verdict
 
 
 def next_status(
