@@ -129,7 +129,7 @@ class Bars:
 
     def say(self, event: str, text: str) -> None:
         """Above the bars."""
-        line = Text(f"{event:<8}  ", style=_STYLES.get(event, "dim")) + Text(text, style="")
+        line = Text.assemble((f"{event:<8}  ", _STYLES.get(event, "dim")), text)
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def show(self, rows: Sequence[Row], overview: Overview) -> None:

@@ -1,0 +1,123 @@
+"""`kubectl cpt run` as people run it: the real trainer, a model of 20,000 parameters, files in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.test_run import wait_for
+from cpt_api.values import Tokens
+from kubectl_cpt.errors import Exit
+from trainer_image.kit import BATCH, BATCH_TOKENS, SEQUENCE, Lab, text
+
+pytestmark = pytest.mark.processes
+
+BASE_STEPS = 150
+RUNG_STEPS = 20
+CONFIG = {"preflightName": "inputs", "input": "config"}
+
+
+def manifests(folder: Path) -> Path:
+    """A base from random weights, and a sweep of one dataset at one rate that starts from it."""
+    train = {
+        "start": {"random": {"config": CONFIG, "seed": 1}},
+        "phases": [{"mixture": [{"dataset": {"trialName": "speeches"}, "weight": "1"}]}],
+        "schedule": {"peakLearningRate": "1e-2"},
+        "stopTokens": str(BASE_STEPS * BATCH_TOKENS),
+        "sequenceLength": SEQUENCE,
+        "globalBatchSize": BATCH,
+        "precision": "Float32",
+    }
+    inputs = [
+        {"name": "config", "kind": "Tokenizer", "uri": "s3://corpora/base"},
+        {"name": "speeches", "kind": "Dataset", "uri": "s3://corpora/speeches.jsonl"},
+    ]
+    experiment = {
+        "model": {"trialName": "base"},
+        "datasets": [{"name": "python", "uri": "s3://corpora/python.jsonl"}],
+        "evaluation": {
+            "target": {"suite": "Heldout", "data": [{"name": "linux", "uri": "s3://corpora/linux.jsonl"}]},
+        },
+        "recipe": {"learningRateSweep": {"learningRates": ["1e-3"], "rungs": [str(RUNG_STEPS * BATCH_TOKENS)]}},
+        "training": {"sequenceLength": SEQUENCE, "globalBatchSize": BATCH, "precision": "Float32"},
+    }
+    prepare = {"source": {"preflightName": "inputs", "input": "speeches"}, "tokenizer": {"source": CONFIG}}
+    documents = [
+        _document("CPTTrial", "inputs", {"type": "Preflight", "preflight": {"inputs": inputs}}),
+        _document("CPTTrial", "speeches", {"type": "Prepare", "prepare": prepare}),
+        _document("CPTTrial", "base", {"type": "Train", "train": train}),
+        _document("CPTExperiment", "sweep", experiment),
+    ]
+    file = folder / "manifests.yaml"
+    file.write_text("\n---\n".join(map(json.dumps, documents)))
+    return file
+
+
+def _document(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "cpt.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+@dataclass(frozen=True)
+class Laptop:
+    """Files in a folder, and a store in another."""
+
+    folder: Path
+
+    def command(self) -> Sequence[str]:
+        return [
+            *(sys.executable, "-m", "kubectl_cpt.main", "run", "-f", str(self.folder / "manifests.yaml")),
+            *("--store", str(self.folder / "store"), "--source-root", str(self.folder / "sources")),
+            *("--parallel", "2", "-o", "json"),
+        ]
+
+    def start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(self.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Laptop:
+    """Texts of few words, a model's config, manifests."""
+    Lab(tmp_path).base()
+    for number, (name, documents) in enumerate({"speeches": 200, "python": 200, "linux": 60}.items()):
+        texts = (text(1000 * number + n, 60) for n in range(documents))
+        lines = (json.dumps({"text": f"{words} {number} {n}"}) for n, words in enumerate(texts))
+        (tmp_path / "sources" / f"{name}.jsonl").write_text("\n".join(lines))
+    manifests(tmp_path)
+    return Laptop(tmp_path)
+
+
+def test_interrupted_and_finished(laptop: Laptop) -> None:
+    """Ctrl-C while the base is trained; the same command goes on from its checkpoint and ends with an answer."""
+    with laptop.start() as process:
+        log = wait_for(laptop.folder, "store/logs/base-1.log")
+        base = wait_for(laptop.folder, "store/data/default/*/checkpoints/**/manifest.json")
+        os.kill(process.pid, signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == Exit.INTERRUPTED, said
+    assert '"reason": "Terminated"' in log.read_text()
+    assert base.exists()
+
+    with laptop.start() as process:
+        out, said = process.communicate()
+    assert process.returncode == Exit.SUCCESS, said
+    answer = json.loads(out)
+    (dataset,) = answer["status"]["datasets"]
+    assert dataset["bestLearningRate"] == "1e-3"
+    assert answer["status"]["ledger"]["tokensTrained"] == str(Tokens(RUNG_STEPS * BATCH_TOKENS))
+    assert Path(answer["places"]["decision"]).exists()
+    assert len(list((laptop.folder / "store/logs").glob("base-*.log"))) == 2
+
+    with laptop.start() as process:
+        again, said = process.communicate()
+    assert process.returncode == Exit.SUCCESS, said
+    assert again == out
+    assert "started" not in said
