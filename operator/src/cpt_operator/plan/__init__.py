@@ -12,9 +12,9 @@ from cpt_api.experiment import Best, CPTExperimentSpec, DatasetStatus, StageStat
 from cpt_api.result import Estimate, HeldOutScore, RateArm, RateChoice
 from cpt_api.trial import CPTTrialSpec, EvaluateWork, TrialType
 from cpt_api.values import Digest, Tokens
-from cpt_operator.plan import inputs as inputs_stage
-from cpt_operator.plan import sweep as sweep_stage
+from cpt_operator.plan.inputs import STAGE as PREFLIGHT
 from cpt_operator.plan.inputs import Inputs, Looked, plan_inputs
+from cpt_operator.plan.question import STAGE as SWEEP
 from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
 from cpt_operator.plan.segments import Segments
 from cpt_operator.plan.sweep import Sweep, plan_sweep
@@ -56,7 +56,7 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
     naive = Tokens(len(spec.datasets) * len(recipe.rates) * recipe.rungs[-1])
     looked = plan_inputs(recipe, context, trials)
     if looked.inputs is None:
-        stages = (StageStatus(name=inputs_stage.STAGE, state="Running"),)
+        stages = (StageStatus(name=PREFLIGHT, state="Running"),)
         datasets = tuple(DatasetStatus(name=dataset.name) for dataset in spec.datasets)
         return Plan(trials.all(), stages, datasets, tokens_naive=naive, finding=looked.finding)
     segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes)
@@ -89,9 +89,9 @@ def _baseline(inputs: Inputs, trials: Trials) -> Digest:
 def _stages(looked: Looked, sweep: Sweep) -> tuple[StageStatus, ...]:
     failures = [text for texts in sweep.failures.values() for text in texts]
     return (
-        StageStatus(name=inputs_stage.STAGE, state="Decided" if looked.is_whole else "Running"),
+        StageStatus(name=PREFLIGHT, state="Decided" if looked.is_whole else "Running"),
         StageStatus(
-            name=sweep_stage.STAGE,
+            name=SWEEP,
             state="Decided" if sweep.decided else "Running",
             decision=sweep.decision,
             reason="; ".join(filter(None, [sweep.sentence, *failures]))[:1024] or None,

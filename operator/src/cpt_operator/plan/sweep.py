@@ -3,9 +3,6 @@
 At each rung every dataset has one cooled arm for each rate that is still in the race; after the last rung one rate is
 chosen. At the first rung the control (replay data alone) runs at every rate, with replicates that differ in their
 order seed: they are the only source of the run noise, and every experiment on the same base shares them.
-
-A decision was written under a user's identity: rates that are not in the race do not enter it, and one that leaves a
-dataset without an answer is none.
 """
 
 from __future__ import annotations
@@ -14,39 +11,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from cpt_api.result import Decision, RateChoice
+from cpt_api.result import RateChoice
 from cpt_api.trial import (
-    Arm,
-    ControlArms,
     CPTTrialSpec,
-    DatasetArms,
-    DecideWork,
-    DecisionMetric,
     EvaluateWork,
-    Question,
     TrialRef,
     TrialType,
 )
 from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_operator.plan.question import STAGE, Arms, Controls, Missing, ask, choices_of
 from cpt_operator.plan.recipe import Recipe
 from cpt_operator.plan.segments import Line, Segments, mixture
 from cpt_operator.plan.types import NO_TOKENS, Failed, Succeeded
 
-STAGE = "learningRateSweep"
 CONTROL = "the control"
 """How lines of replay data alone are called; with its space no name of a dataset."""
 
-_ARMS_MAX = 256
-"""Of one decision: an arm has 112 bytes in its spec."""
-
 Grid = Mapping[str, tuple[LearningRate, ...]]
 """Rates that are in the race, rising, by dataset name."""
-Arms = Mapping[str, Mapping[LearningRate, Digest]]
-"""The trial of each arm by dataset name and rate."""
-Missing = Mapping[str, frozenset[LearningRate]]
-"""Rates by dataset name whose arm failed for good: a decision cannot be sure without them."""
-Controls = Mapping[LearningRate, tuple[Digest, ...]]
-"""The control and its replicates by rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +176,13 @@ def _rung(segments: Segments, controls: Controls, rung: int, grid: Grid, before:
     missing: Missing = {
         name: before.get(name, frozenset()) | (arms[name].keys() - rates.keys()) for name, rates in present.items()
     }
-    asked = {_decide(segments, group, missing, controls, scored, rung): group for group in _groups(segments, present)}
+    asked = ask(segments, present, missing, controls, scored, rung)
     choices: dict[str, RateChoice] = {}
     sentences = []
     for decision, group in asked.items():
         match segments.outcomes.get(decision):
             case Succeeded(result) if result.decision is not None:
-                answered = _choices(segments, result.decision, group)
+                answered = choices_of(segments, result.decision, group)
                 if answered is None:
                     return _Round(failures, obstacle="the decision does not answer what it was asked")
                 choices |= answered
@@ -239,76 +221,6 @@ def _scored(segments: Segments, arm: Digest) -> Digest | None:
     )
     title = f"score of {segments.trials.title(arm)}"
     return segments.trials.add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), STAGE, title)
-
-
-# --- its decisions -------------------------------------------------------------------------------------------------
-
-
-def _groups(segments: Segments, arms: Arms) -> list[Arms]:
-    """One question for all datasets; several where one would not fit into a pod's environment."""
-    prepared = segments.inputs.prepared
-    groups: list[dict[str, Mapping[LearningRate, Digest]]] = [{}]
-    for name in sorted(arms, key=lambda name: (prepared[name], name)):  # by data, not by what people call it
-        if groups[-1] and sum(map(len, groups[-1].values())) + len(arms[name]) > _ARMS_MAX:
-            groups.append({})
-        groups[-1][name] = arms[name]
-    return [*groups]
-
-
-def _decide(
-    segments: Segments,
-    arms: Arms,
-    missing: Missing,
-    controls: Controls,
-    scored: Mapping[Digest, Digest],
-    rung: int,
-) -> Digest:
-    recipe, inputs = segments.recipe, segments.inputs
-
-    def metric(texts: tuple[Digest, ...], threshold: str) -> DecisionMetric:
-        return DecisionMetric.model_validate({"held_out": [{"digest": t} for t in texts], "threshold": threshold})
-
-    datasets = [
-        DatasetArms(
-            dataset=TrialRef(digest=inputs.prepared[name]),
-            arms=tuple(Arm(learning_rate=r, trial=TrialRef(digest=scored[d])) for r, d in sorted(rates.items())),
-            missing=tuple(sorted(missing[name])),
-        )
-        for name, rates in arms.items()
-    ]
-    replicates = {rate: [scored[d] for d in digests if d in scored] for rate, digests in controls.items()}
-    work = DecideWork(
-        question=Question.LEARNING_RATE,
-        target=metric(inputs.target, str(recipe.minimum_effect)),
-        retention=metric(inputs.retention, str(recipe.margin)) if inputs.retention else None,
-        baseline=TrialRef(digest=segments.baseline),
-        datasets=tuple(sorted(datasets, key=lambda item: str(item.dataset.digest))),
-        controls=tuple(
-            ControlArms(learning_rate=rate, trials=tuple(TrialRef(digest=d) for d in digests))
-            for rate, digests in sorted(replicates.items())
-            if digests
-        ),
-        rung_tokens=recipe.rungs[rung],
-        rungs=len(recipe.rungs),
-        last=rung + 1 == len(recipe.rungs),
-        seed=recipe.seed,
-    )
-    title = f"learning rate @ {recipe.rungs[rung]}"
-    return segments.trials.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, title)
-
-
-def _choices(segments: Segments, document: Decision, asked: Arms) -> dict[str, RateChoice] | None:
-    """By dataset name; None unless there is one for every dataset, at the rates that it was asked for."""
-    by_data = {choice.dataset: choice for choice in document.rates}
-    choices = {}
-    for name, rates in asked.items():
-        choice = by_data.get(segments.inputs.prepared[name])
-        if choice is None or {arm.learning_rate for arm in choice.arms} != rates.keys():
-            return None
-        if choice.chosen is not None and choice.chosen not in rates:
-            return None
-        choices[name] = choice
-    return choices
 
 
 def _widened(grid: Grid, choices: Mapping[str, RateChoice]) -> Grid:
