@@ -55,7 +55,16 @@ def check(upstream: Sequence[str]) -> None:
         print(f"installing {' '.join(missing)}", flush=True)
         quiet = {"DEBIAN_FRONTEND": "noninteractive"}
         run("apt-get", "update", env=quiet)
-        run("apt-get", "install", "--yes", "--no-install-recommends", *missing, env=quiet)
+        run(
+            "apt-get",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+            "install",
+            "--yes",
+            "--no-install-recommends",
+            *missing,
+            env=quiet,
+        )
     _load_bridge_filter()
     if cgroups.is_version_2():
         print(

@@ -87,7 +87,7 @@ def of_cluster(name: str) -> list[Path]:
 
 
 def destroy(namespace: Path) -> None:
-    """End every process in a namespace, then the namespace.
+    """End every process in a namespace, then the namespace; nothing if there is none.
 
     Raises NotReadyError when a process does not end.
     """
@@ -101,7 +101,8 @@ def destroy(namespace: Path) -> None:
     wait_for(
         f"the end of {namespace.name}", empty, 10, lambda: f"processes {list(in_namespace(namespace))} cannot be killed"
     )
-    run("ip", "netns", "del", namespace.name)
+    if namespace.exists():
+        run("ip", "netns", "del", namespace.name)
 
 
 def cut_cable(cluster: Cluster) -> None:

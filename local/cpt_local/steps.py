@@ -14,6 +14,7 @@ The first failure is what the block raises; nothing starts after it.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,10 +30,16 @@ _STILL_SECONDS = 30.0
 """A step that takes longer says so now and then."""
 
 
+def say(line: str) -> None:
+    """Print a line whole and at once: steps speak at the same time, and somebody may read along."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 class Steps:
     """Starts steps as soon as those before them are done."""
 
-    def __init__(self, say: Callable[[str], None] = print) -> None:
+    def __init__(self, say: Callable[[str], None] = say) -> None:
         self._say = say
         self._began = time.monotonic()
         self._pool = ThreadPoolExecutor(_THREADS)

@@ -64,9 +64,19 @@ class Wish:
 def up(wish: Wish) -> Cluster:
     """Make the cluster, or complete the one that is there."""
     host.check(wish.upstream)
+    _build(wish.upstream)
     with locked(wish.name):
         cluster = _existing(wish)
         return _make(wish) if cluster is None else _complete(cluster, wish)
+
+
+def _build(upstream: Sequence[str]) -> None:
+    """Build what is not there yet, one after another: each build uses the whole machine."""
+    with Steps() as steps:
+        before: list[Future[Path]] = []
+        for name in upstream:
+            if not programs.is_made(name):
+                before = [steps.start(f"{name} built", programs.folder, name, after=before)]
 
 
 def ailments(cluster: Cluster) -> list[str]:
