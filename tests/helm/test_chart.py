@@ -24,7 +24,7 @@ WHERE_IT_WATCHES = {
     "cpt.dev/cptexperiments/status": "patch",
     "cpt.dev/cpttrials/status": "patch",
     "kubeflow.org/pytorchjobs": "create delete get list watch",
-    "core/pods": "get list watch",
+    "core/pods": "list watch",
     "core/events": "create list",
 }
 IN_ITS_OWN_NAMESPACE = {
