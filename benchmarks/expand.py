@@ -36,9 +36,10 @@ from make import make_experiment, make_result
 
 PEER = ()
 """kubectl comes with the control plane."""
-DATASETS = 36
+DATASETS = 20
 RATES = ("1e-5", "3e-5", "1e-4", "3e-4")
 TRIALS = 200
+"""So many come of them: what is prepared, the control with its replicates, and a trunk and a branch for each rate."""
 GOAL_SECONDS = 20
 PATIENCE_SECONDS = 300
 

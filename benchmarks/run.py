@@ -11,6 +11,7 @@ busy machine prove nothing.
 from __future__ import annotations
 
 import importlib
+import io
 import subprocess
 import sys
 import venv
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) != 1 or arguments[0] not in NAMES:
         sys.exit(f"which benchmark? make bench NAME=…, one of: {', '.join(NAMES)}")
     (name,) = arguments
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=True)  # rounds take minutes, also when somebody keeps them in a file
     benchmark = importlib.import_module(f"benchmarks.{name}")
     folder = FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)

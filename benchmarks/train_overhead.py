@@ -39,8 +39,8 @@ PEER = ()
 """transformers and torch are ours too: the same versions on both sides."""
 VOCABULARY = 1024
 LENGTH, BATCH = 256, 8
-FEW, MANY = 10, 60
-ROUNDS = 3
+FEW, MANY = 10, 40
+ROUNDS = 5
 GOAL = 1.1
 BARE_GOAL = 0.97
 SAME_LOSS = 1e-4
