@@ -113,6 +113,16 @@ class TestWays:
         assert "run cpt-trainer prepare" in last_words(ended)["message"]
 
 
+def test_light() -> None:
+    """What looks at inputs and prepares data starts without a framework."""
+    script = (
+        "import sys, cpt_trainer.main, cpt_trainer.preflight, cpt_trainer.prepare, tokenizers\n"
+        "print(sorted({'torch', 'transformers', 'accelerate', 'pyarrow', 'scipy'} & sys.modules.keys()))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
+
+
 class TestEnds:
     """Exit codes, last words, and the output that outlives the process."""
 
