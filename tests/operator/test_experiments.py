@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 
+from cpt_api import PROTOCOL
 from cpt_api.experiment import CPTExperimentStatus
 from cpt_api.layout import result_key
 from cpt_api.result import Finding as InputFinding
 from cpt_api.result import Outcome
+from cpt_api.values import Digest
 from cpt_operator import rfc3339, summary
 from cpt_operator.children import child_name
 from cpt_operator.cluster import Forbidden, Rejected
+from cpt_operator.evidence import protocol_of
 from cpt_operator.kinds import Key, Kind
 from cpt_operator.plan import Context, plan
-from cpt_operator.records import JobRecord, TrialRecord
+from cpt_operator.records import JobRecord, TrialRecord, record_of
 from cpt_operator.status import has_failed, is_at_work, reason_of
 from make import make_digest, make_experiment
 from world import NAMESPACE, START, World, works
@@ -622,10 +625,25 @@ async def test_a_result_that_vanished_is_no_result() -> None:
     await world.settle(120)
     decision = next(trial for trial in trials(world) if "-dec-" in trial.name)
     assert decision.digest
-    del world.s3.objects[result_key(NAMESPACE, decision.digest)]  # type: ignore[arg-type]
+    key = result_key(NAMESPACE, Digest(decision.digest))
+    kept = world.s3.objects.pop(key)
     world.restart()
     await world.settle(60)
     assert ready(world) == ("False", "Failed")
+    world.s3.objects[key] = kept
+    world.change(Kind.EXPERIMENT, "sweep", lambda _spec: None)
+    await world.settle(60)
+    assert ready(world) == ("True", "Completed")
+
+
+def test_a_protocol_is_kept_for_life() -> None:
+    """Also by an experiment whose status was deleted: its trials know."""
+    meta = {"namespace": NAMESPACE, "name": "t", "uid": "t", "resourceVersion": "1"}
+    child = record_of(Kind.TRIAL, {"metadata": meta, "spec": {"type": "Train", "protocol": 7}})
+    assert isinstance(child, TrialRecord)
+    assert protocol_of(CPTExperimentStatus(), [child]) == 7
+    assert protocol_of(CPTExperimentStatus(protocol=6), [child]) == 6
+    assert protocol_of(CPTExperimentStatus(), []) == PROTOCOL
 
 
 def test_order_of_checks() -> None:

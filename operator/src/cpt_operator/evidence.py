@@ -48,15 +48,13 @@ async def gather(
     if isinstance(usable, Refused | Unreachable):
         return _no_store(usable)
     children = [child for child in runtime.store.trials_of(record.uid) if child.digest]
-    unread = [child for child in children if has_succeeded(child.status) and not _remembered(runtime, record, child)]
-    for answer in await asyncio.gather(*(_read(runtime, record, child) for child in unread)):
-        if answer is not None:
+    answers = {child.uid: known for child in children if (known := _known(runtime, record, child)) is not None}
+    unread = [child for child in children if has_succeeded(child.status) and child.uid not in answers]
+    for child, answer in zip(unread, await asyncio.gather(*(_read(runtime, record, c) for c in unread)), strict=True):
+        if isinstance(answer, Refused | Unreachable):
             return _no_store(answer)
-    outcomes = {
-        Digest(child.digest or ""): outcome
-        for child in children
-        if (outcome := _outcome(runtime, record, child)) is not None
-    }
+        answers[child.uid] = answer
+    outcomes = {Digest(child.digest or ""): answers[child.uid] for child in children if child.uid in answers}
     base = _base(runtime, record, spec, children)
     look_again_seconds = _look_again_seconds(runtime, children)
     context = Context(
@@ -85,26 +83,27 @@ def _no_store(answer: Refused | Unreachable) -> State:
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-def _remembered(runtime: Runtime, record: ExperimentRecord, child: TrialRecord) -> Outcome | None:
+def _known(runtime: Runtime, record: ExperimentRecord, child: TrialRecord) -> Outcome | None:
+    """What needs no read: a failure, and a result that was read before."""
+    if has_failed(child.status):
+        return Failed(reason_of(child.status), message_of(child.status))
+    if not has_succeeded(child.status):
+        return None
     return runtime.memory.recall(record.key, child.uid, child.resource_version)
 
 
-async def _read(runtime: Runtime, record: ExperimentRecord, child: TrialRecord) -> Refused | Unreachable | None:
-    """Remember what the store says about a trial that has succeeded; the answer where it says nothing definite."""
+async def _read(runtime: Runtime, record: ExperimentRecord, child: TrialRecord) -> Outcome | Refused | Unreachable:
+    """What the store says about a trial that has succeeded."""
     spec = CPTTrialSpec.model_validate(child.spec)
     answer = await runtime.artifacts.result(child.namespace, Digest(child.digest or ""), spec)
+    if isinstance(answer, Present):
+        outcome = Succeeded(answer.document)
+        runtime.memory.remember(record.key, child.uid, child.resource_version, outcome)
+        return outcome
     if isinstance(answer, Refused | Unreachable):
         return answer
-    gone = f"the result of {child.name} is not in the store any more: delete the trial"
-    outcome = Succeeded(answer.document) if isinstance(answer, Present) else Failed(Reason.RESULT_INVALID, gone)
-    runtime.memory.remember(record.key, child.uid, child.resource_version, outcome)
-    return None
-
-
-def _outcome(runtime: Runtime, record: ExperimentRecord, child: TrialRecord) -> Outcome | None:
-    if has_failed(child.status):
-        return Failed(reason_of(child.status), message_of(child.status))
-    return _remembered(runtime, record, child) if has_succeeded(child.status) else None
+    # asked again at the next turn: who put it back need not do more
+    return Failed(Reason.RESULT_INVALID, f"the result of {child.name} is not in the store any more: delete the trial")
 
 
 def _looks(children: Sequence[TrialRecord], outcomes: Mapping[Digest, Outcome]) -> tuple[Look, ...]:
