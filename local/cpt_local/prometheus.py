@@ -68,14 +68,22 @@ def scrape_configs(monitor: dict[str, Any], targets: str) -> list[dict[str, Any]
             *({"source_labels": [META + source], "target_label": target} for source, target in copy.items()),
             {"target_label": "job", "replacement": name},
             {"target_label": "endpoint", "replacement": endpoint["port"]},
+            *(_relabeling(rule) for rule in endpoint.get("relabelings", ())),
         ]
         configs.append(
             {
                 "job_name": f"podMonitor/{name}/{index}",
                 "file_sd_configs": [{"files": [targets]}],
                 "relabel_configs": rules,
+                "honor_labels": endpoint.get("honorLabels", False),
+                "sample_limit": spec.get("sampleLimit", 0),
                 "scrape_interval": endpoint["interval"],
                 "scrape_timeout": endpoint["interval"],
             }
         )
     return configs
+
+
+def _relabeling(rule: dict[str, Any]) -> dict[str, Any]:
+    """The same in Prometheus' own words."""
+    return {"source_labels": rule["sourceLabels"], "target_label": rule["targetLabel"]}

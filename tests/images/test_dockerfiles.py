@@ -108,6 +108,13 @@ class TestRequirements:
         assert set(names_of(extra)) <= set(pins), "run `make constraints`"
         assert {name: pin for name, pin in pins.items() if tested[name] != pin} == {}, "run `make constraints`"
 
+    @pytest.mark.parametrize(("image", "folder"), [("operator", "operator"), ("trainer", "trainer_image")])
+    def test_nothing_pinned_is_removed(self, image: str, folder: str) -> None:
+        """What a build takes out again of its environment is nothing that was asked for."""
+        text = " ".join(texts(instructions(IMAGES[image]), "RUN"))
+        removed = re.findall(r"pip uninstall --yes ([a-z ]+?) *(?:&&|$)", text)[0].split()
+        assert not set(removed) & set(requirements(ROOT / folder / "requirements.txt"))
+
     def test_operator_is_small(self) -> None:
         """No framework reaches the control plane."""
         assert not {"torch", "numpy", "transformers", "pyarrow"} & set(requirements(ROOT / "operator/requirements.txt"))

@@ -54,6 +54,15 @@ class TestScrapeConfigs:
         [config] = scrape_configs(make_monitor(namespaceSelector=selector), "t.json")
         assert config["relabel_configs"][0]["regex"] == want
 
+    def test_limits_and_labels(self) -> None:
+        """Labels that the monitor makes of a pod's, those that it leaves alone, and how many samples it takes."""
+        relabeling = {"sourceLabels": ["__meta_kubernetes_pod_label_cpt_dev_trial"], "targetLabel": "trial"}
+        endpoint = {"port": "metrics", "interval": "5s", "honorLabels": True, "relabelings": [relabeling]}
+        [config] = scrape_configs(make_monitor(podMetricsEndpoints=[endpoint], sampleLimit=500), "t.json")
+        assert (config["honor_labels"], config["sample_limit"]) == (True, 500)
+        want = {"source_labels": ["__meta_kubernetes_pod_label_cpt_dev_trial"], "target_label": "trial"}
+        assert config["relabel_configs"][-1] == want
+
 
 class TestTargets:
     """What Prometheus is told of a pod."""
