@@ -170,13 +170,10 @@ class ApiServer:
             raise ApiUnavailable(f"the API server does not answer: {error}") from None
         finally:
             self._observe(verb, code, time.monotonic() - began)
-        try:
-            document: Any = json.loads(answer)
-        except ValueError:
-            document = {"message": answer.decode(errors="replace")[:500]}
-        if code.startswith("2") and isinstance(document, dict):
+        document = _object(answer)
+        if code.startswith("2") and document is not None:
             return document
-        raise _refusal(int(code), document if isinstance(document, dict) else {})
+        raise _refusal(int(code), document or {"message": answer.decode(errors="replace")[:500]})
 
     async def _send(
         self, verb: Verb, path: str, query: Mapping[str, str], body: Any, timeout_seconds: float
@@ -213,8 +210,17 @@ class ApiServer:
         return any(resource.get("name") == plural for resource in found.get("resources", ()))
 
 
+def _object(answer: bytes) -> dict[str, Any] | None:
+    """None for what is no JSON object, such as a proxy's page."""
+    try:
+        document = json.loads(answer)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
 def _refusal(code: int, status: Mapping[str, Any]) -> ApiError:
-    """What an HTTP status other than 2xx means."""
+    """What an answer that is no object means."""
     reason, message = str(status.get("reason", "")), str(status.get("message") or f"HTTP {code}")
     match code:
         case 404:

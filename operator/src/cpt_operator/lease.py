@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,12 +43,14 @@ class Lease:
         identity: str,
         *,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
         self._lease = lease
         self._identity = identity
         self._clock = clock
+        self._sleep = sleep
         self._now = now
         self._all = f"/apis/{_GROUP_VERSION}/namespaces/{lease.namespace}/leases"
         self._held = False
@@ -68,7 +70,7 @@ class Lease:
     async def acquire(self) -> None:
         """Wait until nobody else works."""
         while not await self._try():
-            await asyncio.sleep(self._pause_seconds)
+            await self._sleep(self._pause_seconds)
         log.info("lease taken", lease=self._lease.name, identity=self._identity)
 
     async def keep(self) -> None:
@@ -79,7 +81,7 @@ class Lease:
             if left_seconds <= 0:
                 self._held = False
                 raise LeaseLostError(f"Lease {self._lease.name} could not be renewed for {2 * self._pause_seconds:g} s")
-            await asyncio.sleep(min(self._pause_seconds, left_seconds))
+            await self._sleep(min(self._pause_seconds, left_seconds))
             began = self._clock()
             try:
                 async with asyncio.timeout(max(0.1, renewed + 2 * self._pause_seconds - began)):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import kopf
@@ -84,8 +84,7 @@ def _record(kind: Kind, body: Any) -> Record | None:
     try:
         return record_of(kind, body)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        name = (body.get("metadata") or {}).get("name")
-        log.error("object not understood", kind=kind.kind, name=name, error=repr(error))
+        log.error("object not understood", kind=kind.kind, metadata=body.get("metadata"), error=repr(error))
         return None
 
 
@@ -141,13 +140,21 @@ class Lists:
     """The LISTs beside the watches."""
 
     def __init__(
-        self, api: ApiServer, intake: Intake, kinds: Sequence[Kind], namespaces: Sequence[str], every_seconds: float
+        self,
+        api: ApiServer,
+        intake: Intake,
+        kinds: Sequence[Kind],
+        namespaces: Sequence[str],
+        every_seconds: float,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._api = api
         self._intake = intake
         self._kinds = kinds
         self._namespaces = namespaces or ("",)
         self._every_seconds = every_seconds
+        self._sleep = sleep
         self._drifts_in_a_row = 0
 
     async def first(self) -> None:
@@ -157,16 +164,16 @@ class Lists:
                 await self._compare(settle_seconds=0)
             except ApiError as error:
                 log.warning("objects not listed", error=str(error), again_seconds=_RETRY_SECONDS)
-                await asyncio.sleep(_RETRY_SECONDS)
+                await self._sleep(_RETRY_SECONDS)
             else:
                 return
 
     async def keep(self) -> None:
         """Compare for ever. Raises WatchDeadError."""
-        await asyncio.sleep(_AGAIN_SECONDS)
+        await self._sleep(_AGAIN_SECONDS)
         await self._again(expected=True)
         while True:
-            await asyncio.sleep(self._every_seconds * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
+            await self._sleep(self._every_seconds * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
             await self._again(expected=False)
 
     async def _again(self, *, expected: bool) -> None:
@@ -191,7 +198,7 @@ class Lists:
         for kind in self._kinds:
             for namespace in self._namespaces:
                 records, version = await self._list(kind, namespace)
-                await asyncio.sleep(settle_seconds)
+                await self._sleep(settle_seconds)
                 drift += len(self._intake.listed(kind, namespace, records, version).records)
         return drift
 
