@@ -19,8 +19,7 @@ from cpt_local.images import PYTHON, Image, program_layer
 NAMESPACE = "kubeflow"
 _TIMEOUT = "120s"
 _OURS = "pytorchjobs.kubeflow.org"
-_PARTS = ("first.json", "later.json")
-"""The five large CRDs of other frameworks come last: meanwhile the Deployment's pod can make its certificates."""
+_FIRST, _LATER = "first.json", "later.json"
 _WAIT = """\
 import socket, time
 while True:
@@ -70,17 +69,25 @@ def image() -> Image:
 
 
 def apply(cluster: Cluster) -> None:
-    """Apply the manifests, with the programs that they need being there."""
+    """Apply everything but the CRDs of other frameworks."""
     programs.link(["training-operator"], cluster.folder / "bin")
-    # upstream's documents are valid: without validation kubectl need not read the schemas of everything first
-    options = ("--server-side", "--field-manager=cpt-local", "--validate=false")
-    for part in _PARTS:
-        cluster.kubectl("apply", *options, "-f", str(_rendered(cluster) / part))
+    _apply(cluster, _FIRST)
+
+
+def apply_other_frameworks(cluster: Cluster) -> None:
+    """Apply the other five CRDs: they are large, and meanwhile the Deployment's pod can make its certificates."""
+    _apply(cluster, _LATER)
 
 
 def wait(cluster: Cluster) -> None:
     """Return when its Deployment, and with it its webhooks, is available."""
     cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/training-operator", f"--timeout={_TIMEOUT}")
+
+
+def _apply(cluster: Cluster, part: str) -> None:
+    # upstream's documents are valid: without validation kubectl need not read the schemas of everything first
+    options = ("--server-side", "--field-manager=cpt-local", "--validate=false")
+    cluster.kubectl("apply", *options, "-f", str(_rendered(cluster) / part))
 
 
 def _rendered(cluster: Cluster) -> Path:
@@ -96,7 +103,7 @@ def _rendered(cluster: Cluster) -> Path:
         documents = list(yaml.load_all(cluster.kubectl("kustomize", str(overlay)), Loader=yaml.CSafeLoader))
         later = [d for d in documents if d["kind"] == "CustomResourceDefinition" and d["metadata"]["name"] != _OURS]
         first = [document for document in documents if document not in later]
-        for part, items in zip(_PARTS, (first, later), strict=True):
+        for part, items in ((_FIRST, first), (_LATER, later)):
             (folder / part).write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
 
     ingredients = [upstream.name, json.dumps([_INIT_CONTAINER, _KUSTOMIZATION])]

@@ -12,8 +12,6 @@ was killed is removed first.
 from __future__ import annotations
 
 import compileall
-import contextlib
-import io
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -150,11 +148,11 @@ def _make(wish: Wish) -> Cluster:
             nodes += _start_node(steps, cluster, name, archive, network_up, api)
         if wish.kwok:
             steps.start("kwok", kwok.start, cluster, after=[api])
-        if wish.training_operator:
-            applied = steps.start("training-operator's manifests", training_operator.apply, cluster, after=[api])
-            steps.start("training-operator available", training_operator.wait, cluster, after=[applied, *nodes])
+        before_chart = [store, system, spaces, *nodes]
+        if wish.training_operator:  # before our operator, which starts anew when PyTorchJob appears
+            before_chart.append(_start_training_operator(steps, cluster, nodes, after=[api]))
         if wish.chart:
-            steps.start("our chart", chart.install, cluster, after=[store, system, spaces, *nodes])
+            steps.start("our chart", chart.install, cluster, after=before_chart)
     cluster = replace(cluster, complete=True, training_operator=wish.training_operator, chart=wish.chart)
     cluster.save()
     return cluster
@@ -163,13 +161,24 @@ def _make(wish: Wish) -> Cluster:
 def _start_node(
     steps: Steps, cluster: Cluster, name: str, archive: Future[Path], network_up: Future[Any], api: Future[Any]
 ) -> list[Future[Any]]:
-    def import_images() -> None:
-        node.import_images(cluster, name, archive.result())
-
     runtime = steps.start(f"{name}: containerd", node.start, cluster, name, images.shown_folders(), after=[network_up])
-    imported = steps.start(f"{name}: images", import_images, after=[runtime, archive])
+    imported = _import_images(steps, cluster, name, after=[runtime, archive])
     ready = steps.start(f"{name}: Ready", node.join, cluster, name, cluster.fake_gpus, after=[runtime, api])
     return [imported, ready]
+
+
+def _start_training_operator(
+    steps: Steps, cluster: Cluster, images_there: Sequence[Future[Any]], after: Sequence[Future[Any]] = ()
+) -> Future[None]:
+    """Has begun once the returned step is done, and is available when the block of steps ends."""
+    applied = steps.start("training-operator's manifests", training_operator.apply, cluster, after=after)
+    crds = steps.start("CRDs of other frameworks", training_operator.apply_other_frameworks, cluster, after=[applied])
+    steps.start("training-operator available", training_operator.wait, cluster, after=[crds, *images_there])
+    return applied
+
+
+def _import_images(steps: Steps, cluster: Cluster, name: str, after: Sequence[Future[Any]]) -> Future[None]:
+    return steps.start(f"{name}: images", node.import_images, cluster, name, _archive(cluster), after=after)
 
 
 def restart_node(cluster: Cluster, name: str) -> None:
@@ -201,8 +210,9 @@ def _complete(cluster: Cluster, wish: Wish) -> Cluster:
         if wish.kwok and not cluster.kwok:
             steps.start("kwok", kwok.start, cluster)
         if wish.training_operator and not cluster.training_operator:
-            applied = steps.start("training-operator's manifests", training_operator.apply, cluster)
-            steps.start("training-operator available", training_operator.wait, cluster, after=[applied])
+            archive = steps.start("container images written", _write_images, cluster, wish)
+            imported = [_import_images(steps, cluster, name, after=[archive]) for name in cluster.node_names]
+            _start_training_operator(steps, cluster, imported)
         if wish.chart:
             steps.start("our chart", chart.install, completed, after=[spaces])
     completed.save()
@@ -218,12 +228,6 @@ def _write_images(cluster: Cluster, wish: Wish) -> Path:
     upstream: Sequence[images.Image] = [training_operator.image()] if wish.training_operator else []
     own = images.ours(*chart.images(), images.debian_layer())
     images.write_archive(_archive(cluster), [pause, *own, *upstream])
-    _compile_sources()
+    for folder in images.source_folders():  # containers, which may not write there, would compile them in every pod
+        compileall.compile_dir(folder, quiet=2)
     return _archive(cluster)
-
-
-def _compile_sources() -> None:
-    """Containers see the sources read-only and would compile them again in every pod."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        for folder in images.source_folders():
-            compileall.compile_dir(folder, quiet=2)
