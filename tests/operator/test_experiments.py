@@ -147,6 +147,20 @@ class TestSweep:
         assert again.ledger.tokens_reused > 0
         assert sum(name.startswith("again") for name in made(world, Kind.JOB)) == 1
 
+    async def test_a_finished_one_costs_a_new_operator_nothing(self) -> None:
+        """Its results are not read again, and a deleted trial is missed all the same."""
+        world = World(kubelet=works)
+        apply(world)
+        await world.settle(120)
+        gets = world.s3.gets
+        world.restart()
+        await world.settle(30)
+        assert world.s3.gets == gets
+        world.remove(trials(world)[3].key)
+        await world.settle(30)
+        assert (ready(world), len(trials(world))) == (("True", "Completed"), 23)
+        assert status(world).trials.reused == 1
+
     async def test_two_equal_ones_at_the_same_time_train_once(self) -> None:
         """Single flight by digest; both end with the same choice."""
         world = World(kubelet=works)
@@ -619,7 +633,7 @@ async def test_progress_is_written_every_30_s_at_most() -> None:
 
 
 async def test_a_result_that_vanished_is_no_result() -> None:
-    """Retracted behind the operator's back: the trial counts as failed until it is deleted."""
+    """Retracted behind the operator's back: what is finished stays so; what is added fails until it is put back."""
     world = World(kubelet=works)
     apply(world)
     await world.settle(120)
@@ -628,6 +642,9 @@ async def test_a_result_that_vanished_is_no_result() -> None:
     key = result_key(NAMESPACE, Digest(decision.digest))
     kept = world.s3.objects.pop(key)
     world.restart()
+    await world.settle(60)
+    assert ready(world) == ("True", "Completed")
+    world.change(Kind.EXPERIMENT, "sweep", lambda _spec: None)
     await world.settle(60)
     assert ready(world) == ("False", "Failed")
     world.s3.objects[key] = kept

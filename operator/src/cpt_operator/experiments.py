@@ -56,9 +56,11 @@ async def reconcile_experiment(runtime: Runtime, key: Key) -> Requeue | None:
         runtime.memory.forget(key)
         return None
     before = CPTExperimentStatus.model_validate(record.status)
+    is_done = has_succeeded(record.status) and before.observed_generation == record.generation
+    if is_done and _is_whole(runtime, record, before):
+        return None
     spec = _parsed(record)
     obstacle = spec if isinstance(spec, State) else _obstacle(runtime, spec, before)
-    is_done = has_succeeded(record.status)
     if obstacle or isinstance(spec, State):
         # what was finished stays so, whatever the administrator changed since
         return None if is_done or not obstacle else await _write_state(runtime, record, before, obstacle)
@@ -68,6 +70,16 @@ async def reconcile_experiment(runtime: Runtime, key: Key) -> Requeue | None:
             await _write_state(runtime, record, before, evidence)
         return Requeue(_STORE_SECONDS)
     return await _advance(runtime, record, spec, before, evidence)
+
+
+def _is_whole(runtime: Runtime, record: ExperimentRecord, status: CPTExperimentStatus) -> bool:
+    """Every trial that a finished experiment counts is there: a new operator reads nothing of it again."""
+    children, counts = runtime.store.trials_of(record.uid), status.trials
+    return (
+        counts.succeeded + counts.failed == counts.total
+        and len(children) == counts.total + counts.superseded
+        and all(has_ended(child.status) or child.spec.get("run", {}).get("suspend") for child in children)
+    )
 
 
 def _parsed(record: ExperimentRecord) -> CPTExperimentSpec | State:
