@@ -59,6 +59,13 @@ class TestSame:
         texts = [words(n) * (1 + 40_000 * (n == 3)) for n in range(40)]
         assert wordwise(texts) == reference(texts)
 
+    @given(st.lists(TRICKY | st.just(" x"), min_size=10, max_size=30).map("".join))
+    def test_long(self, text: str) -> None:
+        """A long document is cut into parts, and nobody can tell."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("cpt_trainer.wordwise.BLOCK_CHARACTERS", 20)
+            assert wordwise([text]) == reference([text])
+
     def test_forgets(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A table that is full begins anew."""
         monkeypatch.setattr("cpt_trainer.wordwise._MOST_WORDS", 10)

@@ -20,7 +20,7 @@ their 72,000 words are known.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,16 +71,21 @@ class Wordwise:
 
     def encode(self, texts: Sequence[str]) -> list[Array]:
         """The tokens of each text, which is not empty."""
-        found: list[Array] = []
+        slices = [list(_slices(text)) for text in texts]
+        ids = self._in_blocks(part for parts in slices for part in parts)
+        return [np.concatenate([next(ids) for _ in parts]) for parts in slices]
+
+    def _in_blocks(self, texts: Iterable[str]) -> Iterator[Array]:
         block: list[str] = []
         size = 0
         for text in texts:
             block.append(text)
             size += len(text)
             if size >= BLOCK_CHARACTERS:
-                found += self._encode(block)
+                yield from self._encode(block)
                 block, size = [], 0
-        return found + (self._encode(block) if block else [])
+        if block:
+            yield from self._encode(block)
 
     def _encode(self, texts: Sequence[str]) -> list[Array]:
         joined = "".join(texts)
@@ -218,3 +223,17 @@ class Wordwise:
 
     def _ask(self, word: str) -> Array:
         return np.array(self._encoder.encode(word, add_special_tokens=False).ids, np.uint32)
+
+
+def _slices(text: str) -> Iterator[str]:
+    """A long text in parts: before a blank that a plain letter or digit follows there is a cut anyway."""
+    start = 0
+    while len(text) - start > BLOCK_CHARACTERS:
+        end = text.rfind(" ", start + 1, start + BLOCK_CHARACTERS)
+        while end > start and not (text[end + 1].isascii() and text[end + 1].isalnum()):
+            end = text.rfind(" ", start + 1, end)
+        if end <= start:
+            break
+        yield text[start:end]
+        start = end
+    yield text[start:]
