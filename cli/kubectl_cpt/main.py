@@ -29,8 +29,9 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except CliError as error:
+            color = False if "NO_COLOR" in os.environ else None  # None: where it is a terminal
             for line in str(error).splitlines():
-                typer.secho(f"error: {line}", err=True, fg=typer.colors.RED)
+                typer.secho(f"error: {line}", err=True, fg=typer.colors.RED, color=color)
             raise typer.Exit(error.code) from error
 
 

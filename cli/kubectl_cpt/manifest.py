@@ -1,21 +1,17 @@
-"""Manifests from files: YAML with line numbers, then the models of the API, then what only CEL would refuse.
+"""Manifests from files: the models of the API, then what only CEL would refuse, each problem with file and line.
 
     experiment.yaml:28: CPTExperiment demo: spec.recipe.learningRateSweep.learningRates[0]: 1e-5 stands there without
     quotes, so YAML reads a number: write "1e-5"
 
-Everything that is wrong is listed at once. YAML is read as the API server reads it, where `1e-5` is a number, and not
-by the older rules of PyYAML, where it is a string: a manifest that passes here passes there.
+Everything that is wrong is listed at once.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import yaml
@@ -23,20 +19,17 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from cpt_api import API_VERSION
-from cpt_api.experiment import Base, CPTExperimentSpec
+from cpt_api.experiment import Base, CPTExperimentSpec, LearningRateSweep
 from cpt_api.model import Model, Name, Uri
 from cpt_api.names import EXPERIMENT_NAME_MAX, TRIAL_NAME_MAX
 from cpt_api.trial import CPTTrialSpec, EvaluateWork, ModelRef, Start, TrialRef
+from kubectl_cpt import documents
+from kubectl_cpt.documents import FieldPath, Raw, node_at
 from kubectl_cpt.errors import CliError, ManifestError
 
 S = TypeVar("S", CPTExperimentSpec, CPTTrialSpec)
-Path_ = tuple[str | int, ...]
-"""To a field, as pydantic names it."""
-
 DEFAULT_NAMESPACE = "default"
 _PROBLEMS_SHOWN = 20
-EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
-"""Numbers that PyYAML takes for strings."""
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _EXACTLY_ONE: dict[type[Model], tuple[str, ...]] = {
     Base: ("uri", "trial_name"),
@@ -87,154 +80,29 @@ class Manifests:
 
 def load(files: Sequence[str], kustomization: str | None = None, namespace: str | None = None) -> Manifests:
     """Read and check files, folders of .yaml files, or `-` for standard input."""
-    texts = [text for file in files for text in _texts(file)]
+    texts = [text for file in files for text in documents.texts(file)]
     if kustomization:
-        texts.append((kustomization, _kustomized(kustomization)))
-    found = [document for origin, text in texts for document in _documents(origin, text)]
+        texts.append((kustomization, documents.kustomized(kustomization)))
+    found = [raw for origin, text in texts for raw in documents.documents(origin, text)]
     if not found:
         origins = ", ".join(origin for origin, _ in texts) or "no files"
         raise ManifestError(
             [f"{origins}: no CPTExperiment and no CPTTrial of {API_VERSION}: name their files with --filename"]
         )
-    parsed = [_parsed(document, namespace) for document in found]
+    parsed = [_parsed(raw, namespace) for raw in found]
     problems = [problem for _, problems in parsed for problem in problems]
-    documents = [document for document, _ in parsed if document]
-    problems += _names_taken(documents)
+    good = [document for document, _ in parsed if document]
+    problems += _names_taken(good)
     if problems:
         more = len(problems) - _PROBLEMS_SHOWN
         raise ManifestError([*problems[:_PROBLEMS_SHOWN], *([f"and {more} more problems"] if more > 0 else [])])
     return Manifests(
-        tuple(Document(d.name, d.namespace, d.spec) for d in documents if isinstance(d.spec, CPTExperimentSpec)),
-        tuple(Document(d.name, d.namespace, d.spec) for d in documents if isinstance(d.spec, CPTTrialSpec)),
+        tuple(Document(d.name, d.namespace, d.spec) for d in good if isinstance(d.spec, CPTExperimentSpec)),
+        tuple(Document(d.name, d.namespace, d.spec) for d in good if isinstance(d.spec, CPTTrialSpec)),
     )
 
 
-# --- YAML -----------------------------------------------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's, with numbers as every newer reader takes them."""
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789"))
-
-
-@dataclass(frozen=True, slots=True)
-class _Raw:
-    """An object of ours before it was checked, with its place."""
-
-    origin: str
-    node: yaml.MappingNode
-    body: dict[str, Any]
-
-    @property
-    def label(self) -> str:
-        metadata = self.body.get("metadata")
-        name = metadata.get("name") if isinstance(metadata, dict) else None
-        return f"{self.body['kind']} {name or 'without a name'}"
-
-    def problem(self, path: Path_, text: str) -> str:
-        """One line: file, line, object, field, what is wrong."""
-        line = _node_at(self.node, path).start_mark.line + 1
-        return f"{self.origin}:{line}: {self.label}: {_dotted(path)}: {text}"
-
-
-def _texts(file: str) -> Iterator[tuple[str, str]]:
-    if file == "-":
-        yield "standard input", sys.stdin.read()
-        return
-    path = Path(file)
-    paths = sorted([*path.glob("*.yaml"), *path.glob("*.yml")]) if path.is_dir() else [path]
-    if not paths:
-        raise ManifestError([f"{file}: the folder holds no .yaml file"])
-    for each in paths:
-        try:
-            yield str(each), each.read_text()
-        except OSError as error:
-            raise ManifestError([f"{each}: {error.strerror}"]) from error
-        except UnicodeDecodeError as error:
-            raise ManifestError([f"{each}: not a text file ({error.reason} at byte {error.start})"]) from error
-
-
-def _kustomized(folder: str) -> str:
-    try:
-        done = subprocess.run(["kubectl", "kustomize", folder], check=False, capture_output=True, text=True)
-    except FileNotFoundError as error:
-        raise CliError("--kustomize needs kubectl on the PATH") from error
-    if done.returncode:
-        raise ManifestError([f"kubectl kustomize {folder}: {done.stderr.strip()}"])
-    return done.stdout
-
-
-def _documents(origin: str, text: str) -> Iterator[_Raw]:
-    """Objects of ours; other kinds may stand in the same file."""
-    loader = _Loader(text)
-    try:
-        while loader.check_node():
-            node = loader.get_node()
-            if not isinstance(node, yaml.MappingNode):
-                continue
-            _refuse_duplicates(origin, node)
-            body = loader.construct_document(node)
-            if str(body.get("apiVersion", "")).split("/")[0] == API_VERSION.split("/")[0]:
-                yield _known_kind(_Raw(origin, node, body))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise ManifestError([f"{origin}:{line}: not YAML: {error.problem or error.context}"]) from error
-    finally:
-        loader.dispose()
-
-
-def _known_kind(raw: _Raw) -> _Raw:
-    if raw.body["apiVersion"] != API_VERSION:
-        raise ManifestError([raw.problem(("apiVersion",), f"expected {API_VERSION}")])
-    kind = raw.body.get("kind")
-    if kind not in ("CPTExperiment", "CPTTrial"):
-        line = raw.node.start_mark.line + 1
-        raise ManifestError([f"{raw.origin}:{line}: kind {kind!r}: expected CPTExperiment or CPTTrial"])
-    return raw
-
-
-def _refuse_duplicates(origin: str, node: yaml.Node) -> None:
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_duplicates(origin, item)
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: set[str] = set()
-    for key, value in node.value:
-        if key.value in seen and key.value != "<<":
-            raise ManifestError([f"{origin}:{key.start_mark.line + 1}: the key {key.value!r} stands there twice"])
-        seen.add(str(key.value))
-        _refuse_duplicates(origin, value)
-
-
-def _node_at(node: yaml.Node, path: Path_) -> yaml.Node:
-    """The deepest node on the way to `path`; the key's own where a key is what is wrong."""
-    for number, part in enumerate(path):
-        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-        elif isinstance(node, yaml.MappingNode):
-            entry = next(((key, value) for key, value in node.value if key.value == part), None)
-            if entry is None:
-                return node
-            is_block = isinstance(entry[1], yaml.CollectionNode)
-            node = entry[0] if number + 1 == len(path) and is_block else entry[1]
-    return node
-
-
-def _dotted(path: Path_) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".")
-
-
-# --- the models -----------------------------------------------------------------------------------------------------
-
-
-def _parsed(raw: _Raw, namespace: str | None) -> tuple[Document[Any] | None, list[str]]:
+def _parsed(raw: Raw, namespace: str | None) -> tuple[Document[Any] | None, list[str]]:
     """The object, and everything that is wrong with it."""
     kind: type[CPTExperimentSpec | CPTTrialSpec] = (
         CPTExperimentSpec if raw.body["kind"] == "CPTExperiment" else CPTTrialSpec
@@ -246,12 +114,12 @@ def _parsed(raw: _Raw, namespace: str | None) -> tuple[Document[Any] | None, lis
         spec = kind.model_validate(raw.body.get("spec") or {})
     except ValidationError as error:
         return None, problems + [_explained(raw, kind, detail) for detail in _causes(error)]
-    problems += [raw.problem(("spec", *path), text) for path, text in _union_problems(spec)]
+    problems += [raw.problem(("spec", *path), text) for path, text in _rule_problems(spec)]
     where = namespace or metadata.get("namespace") or DEFAULT_NAMESPACE
     return Document(str(metadata.get("name")), str(where), spec), problems
 
 
-def _name_problems(raw: _Raw, name: object, kind: type[Model]) -> list[str]:
+def _name_problems(raw: Raw, name: object, kind: type[Model]) -> list[str]:
     limit = EXPERIMENT_NAME_MAX if kind is CPTExperimentSpec else TRIAL_NAME_MAX
     if isinstance(name, str) and _NAME.fullmatch(name) and len(name) <= limit:
         return []
@@ -260,8 +128,8 @@ def _name_problems(raw: _Raw, name: object, kind: type[Model]) -> list[str]:
     return [raw.problem(("metadata", "name"), f"{found}{rule}")]
 
 
-def _names_taken(documents: Sequence[Document[Any]]) -> list[str]:
-    keys = [(type(d.spec).__name__.removesuffix("Spec"), d.namespace, d.name) for d in documents]
+def _names_taken(good: Sequence[Document[Any]]) -> list[str]:
+    keys = [(type(d.spec).__name__.removesuffix("Spec"), d.namespace, d.name) for d in good]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     return [f"{kind} {name} stands in the files twice: rename one" for kind, _, name in twice]
 
@@ -278,9 +146,9 @@ def _causes(error: ValidationError) -> list[ErrorDetails]:
     ]
 
 
-def _explained(raw: _Raw, kind: type[Model], error: ErrorDetails) -> str:
+def _explained(raw: Raw, kind: type[Model], error: ErrorDetails) -> str:
     path = ("spec", *error["loc"])
-    node = _node_at(raw.node, path)
+    node = node_at(raw.node, path)
     match error["type"]:
         case "missing":
             text = f"is required: {_description(kind, error['loc'])}"
@@ -308,7 +176,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _model_at(kind: type[Model], path: Path_) -> type[Model]:
+def _model_at(kind: type[Model], path: FieldPath) -> type[Model]:
     """The model that holds the last part of `path`."""
     for part in path[:-1]:
         field = next((f for name, f in kind.model_fields.items() if part in (f.alias, name)), None)
@@ -323,27 +191,29 @@ def _models_in(annotation: Any) -> Iterator[type[Model]]:
         yield from _models_in(argument)
 
 
-def _description(kind: type[Model], path: Path_) -> str:
+def _description(kind: type[Model], path: FieldPath) -> str:
     fields = _model_at(kind, path).model_fields.items()
     return next((f.description or "" for name, f in fields if path[-1] in (f.alias, name)), "")
 
 
-def _suggestion(kind: type[Model], path: Path_) -> str:
+def _suggestion(kind: type[Model], path: FieldPath) -> str:
     known = [field.alias or name for name, field in _model_at(kind, path).model_fields.items()]
     close = difflib.get_close_matches(str(path[-1]), known, n=1)
     return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
 
 
-def _union_problems(value: object, path: Path_ = ()) -> Iterator[tuple[Path_, str]]:
-    """What only the API server's rules would refuse: blocks of which exactly one part may stand there."""
+def _rule_problems(value: object, path: FieldPath = ()) -> Iterator[tuple[FieldPath, str]]:
+    """What only the API server's rules would refuse."""
     if isinstance(value, tuple):
         for number, item in enumerate(value):
-            yield from _union_problems(item, (*path, number))
+            yield from _rule_problems(item, (*path, number))
     if not isinstance(value, Model):
         return
     fields = type(value).model_fields
     choice = _EXACTLY_ONE.get(type(value))
     if choice and sum(getattr(value, name) is not None for name in choice) != 1:
         yield path, f"expected exactly one of {', '.join(fields[name].alias or name for name in choice)}"
+    if isinstance(value, LearningRateSweep) and list(value.rungs or ()) != sorted(value.rungs or ()):
+        yield (*path, "rungs"), "rungs must rise: write the shortest first"
     for name, field in fields.items():
-        yield from _union_problems(getattr(value, name), (*path, field.alias or name))
+        yield from _rule_problems(getattr(value, name), (*path, field.alias or name))

@@ -11,7 +11,7 @@ import yaml
 
 from kubectl_cpt import numbers
 from kubectl_cpt.bill import Bill
-from kubectl_cpt.manifest import EXPONENT
+from kubectl_cpt.documents import EXPONENT
 from kubectl_cpt.numbers import amount, percent, span
 from kubectl_cpt.preview import Preview, Row
 

@@ -87,6 +87,12 @@ def problems(tmp_path: Path, text: str) -> tuple[str, ...]:
             id="union",
         ),
         pytest.param(
+            '["10240"]',
+            '["20480", "10240"]',
+            "x.yaml:13: CPTExperiment sweep: spec.recipe.learningRateSweep.rungs: rungs must rise",
+            id="order",
+        ),
+        pytest.param(
             "name: sweep",
             "name: My_Sweep",
             "x.yaml:3: CPTExperiment My_Sweep: metadata.name: 'My_Sweep': expected a letter, then lower-case letters, "

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import queue
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -16,17 +13,15 @@ from rich.text import Text
 
 from cpt_api.layout import data_prefix
 from cpt_api.values import Digest
-from cpt_operator.kinds import EXPERIMENT_LABEL, TRIAL_LABEL
+from cpt_operator.kinds import TRIAL_LABEL
 from cpt_trainer.errors import TrainerExit
 from cpt_trainer.store import Address, open_address
 from kubectl_cpt import render
-from kubectl_cpt.cluster import objects, view
+from kubectl_cpt.cluster import objects, view, watching
 from kubectl_cpt.cluster.kubectl import EXPERIMENTS, TRIALS, Kubectl, MissingError, Object
-from kubectl_cpt.cluster.objects import Experiment, Trial
-from kubectl_cpt.errors import CliError, TimedOut
+from kubectl_cpt.cluster.objects import Trial
+from kubectl_cpt.errors import CliError
 
-_REDRAW_SECONDS = 0.5
-"""Between two drawings, however many objects change."""
 _STORE_SECONDS = 30.0
 
 
@@ -52,7 +47,7 @@ def follow(kubectl: Kubectl, name: str, *, wide: bool) -> None:
     console = Console()
     shown = ""
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        for experiment, trials in _states(kubectl, name):
+        for experiment, trials in watching.states(kubectl, name):
             if console.is_terminal:
                 live.update(Text(view.screen(experiment, trials, wide=wide)), refresh=True)
             elif (text := view.line(experiment)) != shown:
@@ -64,50 +59,14 @@ def follow(kubectl: Kubectl, name: str, *, wide: bool) -> None:
     sys.stdout.write(view.screen(experiment, trials, wide=wide))
 
 
-def _states(kubectl: Kubectl, name: str) -> Iterator[tuple[Experiment, list[Trial]]]:
-    """The experiment with its trials, after every change of any of them."""
-    changes: queue.Queue[Object | Exception] = queue.Queue()
-    for kind, one, selector in ((EXPERIMENTS, name, ""), (TRIALS, "", f"{EXPERIMENT_LABEL}={name}")):
-        threading.Thread(target=_forward, args=(kubectl, kind, one, selector, changes), daemon=True).start()
-    experiment: Experiment | None = None
-    trials: dict[str, Trial] = {}
-    while True:
-        change = changes.get()
-        until = time.monotonic() + _REDRAW_SECONDS
-        while True:
-            if isinstance(change, Exception):
-                raise change
-            if change["kind"] == "CPTExperiment":
-                experiment = Experiment(change)
-            else:
-                trials[change["metadata"]["name"]] = Trial(change)
-            try:
-                change = changes.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                break
-        if experiment:
-            yield experiment, objects.in_order(list(trials.values()))
-
-
-def _forward(kubectl: Kubectl, kind: str, name: str, selector: str, changes: queue.Queue[Object | Exception]) -> None:
-    """A watch that the API server ends from time to time begins anew."""
-    try:
-        while True:
-            for change in kubectl.watch(kind, name, selector):
-                changes.put(change)
-    except Exception as error:  # noqa: BLE001 - the thread that draws raises it
-        changes.put(error)
-
-
 # --- wait -------------------------------------------------------------------------------------------------------------
 
 
 def wait(kubectl: Kubectl, name: str, timeout_seconds: float | None) -> None:
     """Until it has succeeded. CliError when it never will, or when somebody must act first."""
     objects.experiment(kubectl, name)
-    timer = _after(timeout_seconds)
     shown = ""
-    for experiment in _changes(kubectl, name, timer):
+    for experiment in watching.experiments(kubectl, name, timeout_seconds):
         text = view.line(experiment)
         if text != shown:
             shown = text
@@ -118,26 +77,6 @@ def wait(kubectl: Kubectl, name: str, timeout_seconds: float | None) -> None:
         if experiment.failed or experiment.stalled:
             condition = experiment.condition
             raise CliError(f"{name}: {condition.get('reason')}: {condition.get('message')}")
-
-
-def _after(seconds: float | None) -> Callable[[], float | None]:
-    """How many seconds are left; None: for ever."""
-    end = None if seconds is None else time.monotonic() + seconds
-    return lambda: None if end is None else end - time.monotonic()
-
-
-def _changes(kubectl: Kubectl, name: str, left: Callable[[], float | None]) -> Iterator[Experiment]:
-    changes: queue.Queue[Object | Exception] = queue.Queue()
-    threading.Thread(target=_forward, args=(kubectl, EXPERIMENTS, name, "", changes), daemon=True).start()
-    while True:
-        seconds = left()
-        try:
-            change = changes.get(timeout=None if seconds is None else max(0.0, seconds))
-        except queue.Empty:
-            raise TimedOut(f"{name} has not ended within --timeout; it goes on") from None
-        if isinstance(change, Exception):
-            raise change
-        yield Experiment(change)
 
 
 # --- changing things --------------------------------------------------------------------------------------------------

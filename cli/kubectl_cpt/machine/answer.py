@@ -71,6 +71,9 @@ def as_text(world: World, store: str, logs: Path, seconds: float) -> str:
         status = status_of(world)
         lines += [f"{world.experiment.name}: {world.plan.message}", "", *_decisions(world, status), ""]
         lines += [*columns(list(_bill(status, seconds))), ""]
+    hand_written = list(_by_hand(world))
+    if hand_written:
+        lines += [*columns([("TRIAL BY HAND", "DIGEST", "OUTCOME"), *hand_written]), ""]
     lines += columns(list(_places(world, store, logs)))
     return "\n".join(lines) + "\n"
 
@@ -85,6 +88,7 @@ def _decisions(world: World, status: CPTExperimentStatus) -> Iterator[str]:
     yield "gain: bits per byte of the target saved against the base"
     for name, choice in _choices(world).items():
         yield f"{name}: {choice.reason}"
+    yield from (f"warning: {stage.reason}" for stage in status.stages if stage.reason)
 
 
 def _choices(world: World) -> dict[str, RateChoice]:
@@ -110,6 +114,13 @@ def _bill(status: CPTExperimentStatus, seconds: float) -> Iterator[tuple[str, st
         f"{status.trials.succeeded} succeeded, {status.trials.failed} failed, {status.trials.reused} reused",
     )
     yield ("time", f"{duration(seconds)} in this run; {ledger.gpu_seconds:,d} GPU-seconds in all")
+
+
+def _by_hand(world: World) -> Iterator[tuple[str, str, str]]:
+    for job in world.jobs:
+        outcome = world.outcomes.get(job.digest) if job.digest else None
+        if job.stage == BY_HAND and job.digest and isinstance(outcome, Succeeded):
+            yield (job.name, job.digest.short, outcome.result.outcome)
 
 
 def _gpu_seconds(world: World) -> float:

@@ -90,14 +90,14 @@ class Attempting:
         """How the trial ended for good; None when it was stopped before."""
         record = Attempts()
         limit = self.job.spec.run.max_retries
-        while not self._stop.is_set():
+        while not self.stopping:
             self.number = self.count(self.digest)
             record = record_of.opened(record.model_copy(update={"total": self.number - 1}), datetime.now(UTC))
             end = await self._attempt()
             outcome = await asyncio.to_thread(read_result, self.machine, self.job)
             if outcome is not None:
                 return outcome
-            if self._stop.is_set():
+            if self.stopping:
                 break
             record = record_of.closed(record, end, 0, datetime.now(UTC))
             progress = await asyncio.to_thread(read_progress, self.machine, self.digest)
@@ -108,6 +108,11 @@ class Attempting:
                 return Failed(finding.reason, f"{finding.message.splitlines()[0]}; its output: {self.log}")
             await self._pause(record, end.message)
         return None
+
+    @property
+    def stopping(self) -> bool:
+        """It was asked to end."""
+        return self._stop.is_set()
 
     def terminate(self) -> None:
         """Ask for a checkpoint and an end; no further attempt follows."""
@@ -147,7 +152,7 @@ class Attempting:
                 pass_fds=self.machine.inherited,
                 start_new_session=True,
             )
-        if self._stop.is_set():  # asked for while it was being started
+        if self.stopping:  # asked for while it was being started
             self._process.terminate()
         code = await self._process.wait()
         return record_of.exited(code if code >= 0 else 128 - code, last_words(self.log), None)

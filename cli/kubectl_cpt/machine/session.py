@@ -30,6 +30,8 @@ from kubectl_cpt.machine.world import Job, World
 from kubectl_cpt.numbers import duration
 
 _TICK_SECONDS = 1.0
+_PROGRESS_SECONDS = 5.0
+"""Between two looks at `progress.json`, which is written every 15 s."""
 _READERS = 8
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -61,6 +63,9 @@ class Session:
     _began: float = field(default_factory=time.monotonic, init=False)
     _tokens_before: int | None = field(default=None, init=False)
     _refreshed: float = field(default_factory=time.monotonic, init=False)
+    _progress: Mapping[Digest, Progress] = field(default_factory=dict, init=False)
+    _looked: float = field(default=0.0, init=False)
+    """When `_progress` was read."""
 
     async def run(self) -> None:
         """Until all is done. Raises Interrupted when the user ended it, CliError when it cannot go on."""
@@ -82,7 +87,9 @@ class Session:
     async def _turns(self) -> None:
         while True:
             await self._look()
-            if not self._signals and self.world.stop() is None:
+            if self.world.stop() is not None:
+                self._terminate()
+            elif not self._signals:
                 self._start()
             if not self._working:
                 return
@@ -184,19 +191,25 @@ class Session:
         """The first time ask for checkpoints, the second time end it at once."""
         self._signals += 1
         self._wake.set()
+        if self._signals == 1:
+            self._terminate()
+            return
         for working in self._working.values():
-            if self._signals == 1:
-                working.attempting.terminate()
-            else:
-                working.attempting.kill()
-        if self._signals == 1 and self._working:
-            count = len(self._working)
-            self.display.say("stopping", f"{count} trials save a checkpoint and end; Ctrl-C again ends them at once")
+            working.attempting.kill()
+
+    def _terminate(self) -> None:
+        """Ask everything that runs for a checkpoint and an end."""
+        running = [working.attempting for working in self._working.values() if not working.attempting.stopping]
+        for attempting in running:
+            attempting.terminate()
+        if running:
+            self.display.say(
+                "stopping", f"{len(running)} trials save a checkpoint and end; Ctrl-C again ends them at once"
+            )
 
     async def _end_all(self) -> None:
         """Nothing of ours outlives us, whatever happened."""
-        for working in self._working.values():
-            working.attempting.terminate()
+        self._terminate()
         await asyncio.gather(*(working.task for working in self._working.values()), return_exceptions=True)
 
     # --- what people see ----------------------------------------------------------------------------------------------
@@ -205,12 +218,15 @@ class Session:
         if time.monotonic() - self._refreshed > REFRESH_SECONDS:
             await asyncio.to_thread(self.lock.refresh)
             self._refreshed = time.monotonic()
-        progress = {
-            digest: found
-            for digest, working in self._working.items()
-            if working.attempting.job.spec.type is TrialType.TRAIN
-            and (found := await asyncio.to_thread(read_progress, self.machine, digest))
-        }
+        if time.monotonic() - self._looked > _PROGRESS_SECONDS:
+            self._progress = {
+                digest: found
+                for digest, working in list(self._working.items())
+                if working.attempting.job.spec.type is TrialType.TRAIN
+                and (found := await asyncio.to_thread(read_progress, self.machine, digest))
+            }
+            self._looked = time.monotonic()
+        progress = {digest: found for digest, found in self._progress.items() if digest in self._working}
         rows = [self._row(working, progress.get(digest)) for digest, working in self._working.items()]
         self.display.show(rows, self._overview(progress))
 

@@ -18,6 +18,7 @@ from cpt_api import PROTOCOL
 from cpt_api.conditions import Reason
 from cpt_api.digest import trial_digest
 from cpt_api.experiment import CPTExperimentSpec, TrialFailure
+from cpt_api.model import sha256
 from cpt_api.names import trial_name
 from cpt_api.result import Outcome as ResultOutcome
 from cpt_api.result import Result
@@ -248,7 +249,7 @@ class World:
 
 def uid_of(experiment: Document[CPTExperimentSpec]) -> str:
     """Here a name is enough: there is no API server that could hold a second experiment of that name."""
-    return f"{experiment.namespace}/{experiment.name}"
+    return sha256(f"{experiment.namespace}/{experiment.name}".encode())[:32]
 
 
 def _only_namespace(manifests: Manifests) -> str:
