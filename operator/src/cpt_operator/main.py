@@ -149,6 +149,7 @@ class Operator:
         )
         self.listen()  # kopf has set handlers of its own
         await kopf.run_tasks(tasks, ignored=older)
+        raise WatchDeadError("kopf has ended")
 
     def listen(self) -> None:
         """End in order on SIGTERM and SIGINT."""

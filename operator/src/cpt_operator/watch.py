@@ -194,13 +194,10 @@ class Lists:
 
     async def _compare(self, settle_seconds: float) -> int:
         """How many objects were not as the store had them."""
-        drift = 0
-        for kind in self._kinds:
-            for namespace in self._namespaces:
-                records, version = await self._list(kind, namespace)
-                await self._sleep(settle_seconds)
-                drift += len(self._intake.listed(kind, namespace, records, version).records)
-        return drift
+        places = [(kind, namespace) for kind in self._kinds for namespace in self._namespaces]
+        lists = [(*place, *await self._list(*place)) for place in places]
+        await self._sleep(settle_seconds)
+        return sum(len(self._intake.listed(*one).records) for one in lists)
 
     async def _list(self, kind: Kind, namespace: str) -> tuple[list[Record], int]:
         query = {"labelSelector": kind.selector} if kind.selector else {}
