@@ -7,7 +7,9 @@ Pieces are worked on out of order and taken in order, a few per process at a tim
 processes, and nothing piles up. Each process encodes on one thread: the threads of `tokenizers` share caches and locks,
 processes share nothing.
 
-Price: one spawn per CPU (half a second), and a copy of each piece and of its tokens from process to process.
+The processes are forked, so they start at once, with all that is imported here.
+
+Price: a copy of each piece and of its tokens from process to process.
 """
 
 from __future__ import annotations
@@ -105,8 +107,9 @@ def _worked(chunks: Iterable[Pieces], task: Task, count: int) -> Iterator[tuple[
         tokenizer = Tokenizer(task.tokenizer)
         yield from ((chunk, work(chunk, task, tokenizer)) for chunk in chunks)
         return
-    spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of our threads
-    with ProcessPoolExecutor(count, spawn, initializer=_begin, initargs=(task, os.getpid())) as pool:
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(count, fork, initializer=_begin, initargs=(task, os.getpid())) as pool:
+        pool.submit(os.getpid).result()  # forks all of them now: the reader's threads, and their locks, come later
         at_work: deque[tuple[Pieces, Future[Batch]]] = deque()
         for chunk in chunks:
             at_work.append((chunk, pool.submit(_work, chunk)))
