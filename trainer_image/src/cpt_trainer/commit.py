@@ -46,8 +46,8 @@ def merge(head: Manifest, reports: Sequence[Report]) -> Manifest:
     objects: list[ObjectEntry] = []
     entries: defaultdict[Role, defaultdict[str, list[TensorEntry]]] = defaultdict(lambda: defaultdict(list))
     for report in reports:
-        for role, tensors in (report.tensors or {}).items():
-            for name, entry in tensors.items():
+        for role, table in (report.tensors or {}).items():
+            for name, entry in table.items():
                 pieces = tuple((row, rows, len(objects) + number, start) for row, rows, number, start in entry.pieces)
                 entries[role][name].append(entry.model_copy(update={"pieces": pieces}))
         objects += report.objects
