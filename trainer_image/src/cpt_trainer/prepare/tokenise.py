@@ -98,17 +98,17 @@ def _chunks(source: Iterable[Piece], piece_bytes: int) -> Iterator[Pieces]:
 # --- processes ------------------------------------------------------------------------------------------------------
 
 _here: list[tuple[Task, Tokenizer]] = []
-"""In a worker process: what it works with."""
+"""What `_work` works with; processes inherit it, so that nothing is sent or read again."""
 
 
 def _worked(chunks: Iterable[Pieces], task: Task, count: int) -> Iterator[tuple[Pieces, Batch]]:
     """Each chunk with its batch, in order."""
-    if count == 1:  # nothing to gain, and a small dataset is done before a process has started
-        tokenizer = Tokenizer(task.tokenizer)
-        yield from ((chunk, work(chunk, task, tokenizer)) for chunk in chunks)
+    _here[:] = [(task, Tokenizer(task.tokenizer))]
+    if count == 1:  # nothing to gain
+        yield from ((chunk, _work(chunk)) for chunk in chunks)
         return
     fork = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(count, fork, initializer=_begin, initargs=(task, os.getpid())) as pool:
+    with ProcessPoolExecutor(count, fork, initializer=die_with, initargs=(os.getpid(),)) as pool:
         pool.submit(os.getpid).result()  # forks all of them now: the reader's threads, and their locks, come later
         at_work: deque[tuple[Pieces, Future[Batch]]] = deque()
         for chunk in chunks:
@@ -119,11 +119,6 @@ def _worked(chunks: Iterable[Pieces], task: Task, count: int) -> Iterator[tuple[
         while at_work:
             done, future = at_work.popleft()
             yield done, future.result()
-
-
-def _begin(task: Task, parent: int) -> None:
-    die_with(parent)
-    _here.append((task, Tokenizer(task.tokenizer)))
 
 
 def _work(chunk: Pieces) -> Batch:
