@@ -18,7 +18,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +94,16 @@ class Lab:
     """A store in a folder, and what is in it."""
 
     folder: Path
-    address: Address = field(init=False)
+    elsewhere: Address | None = None
+    """Of the store, where it is not a folder."""
 
     def __post_init__(self) -> None:
-        self.address = Address(str(self.folder / "store"), sources=str(self.folder / "sources"))
+        self.folder.mkdir(exist_ok=True)
+
+    @property
+    def address(self) -> Address:
+        """Of the store."""
+        return self.elsewhere or Address(str(self.folder / "store"), sources=str(self.folder / "sources"))
 
     @property
     def store(self) -> Store:
@@ -172,7 +178,7 @@ class Lab:
         run = changes.pop("run", {})
         attempt = changes.pop("attempt", 1)
         work: dict[str, Any] = {
-            "start": {"random": {"config": self.base(), "seed": 3}},
+            "start": changes.pop("start", None) or {"random": {"config": self.base(), "seed": 3}},
             "stopTokens": str(stop * BATCH_TOKENS),
             "phases": [{"mixture": [{"dataset": {"digest": d}, "weight": w} for d, w in mixture.items()]}],
             "schedule": {"peakLearningRate": "1e-2"},
@@ -204,7 +210,9 @@ class Lab:
 
     def environment(self, processes: int = 1) -> dict[str, str]:
         """Of such a command."""
-        return os.environ | {"CPT_SOURCES": str(self.address.sources), "PET_NPROC_PER_NODE": str(processes)}
+        endpoint = {"AWS_ENDPOINT_URL_S3": self.address.endpoint} if self.address.endpoint else {}
+        sources = {"CPT_SOURCES": self.address.sources} if self.address.sources else {}
+        return os.environ | endpoint | sources | {"PET_NPROC_PER_NODE": str(processes)}
 
     def start(self, trial: Trial, processes: int = 1) -> subprocess.Popen[bytes]:
         """Begin to carry it out; its output is in `log_of`."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import signal
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +22,10 @@ from cpt_api.exits import ExitCode
 from cpt_api.values import Digest
 from cpt_trainer import train
 from cpt_trainer.manifest import Listing
+from cpt_trainer.store import Address
 from cpt_trainer.trial import Trial
+from make import make_digest
+from trainer_image.conftest import free_ports
 from trainer_image.kit import BATCH_TOKENS, NAMESPACE, Lab
 
 pytestmark = pytest.mark.processes
@@ -129,6 +135,70 @@ class TestTerminated:
         wait_for_line(lab, trial, process, "no step ended after the signal")
         os.kill(peer, signal.SIGKILL)
         assert process.wait() == ExitCode.TERMINATED
+
+
+class Relay:
+    """Passes bytes on to a server, and can be cut: then nobody listens, and open connections end."""
+
+    def __init__(self, endpoint: str) -> None:
+        host, _, port = endpoint.removeprefix("http://").partition(":")
+        self._server = (host, int(port))
+        self._sockets: list[socket.socket] = []
+        [self._port] = free_ports(1)
+        self.endpoint = f"http://127.0.0.1:{self._port}"
+        self.join()
+
+    def join(self) -> None:
+        """Listen."""
+        listener = socket.create_server(("127.0.0.1", self._port))
+        self._sockets = [listener]
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        """Hang up."""
+        for end in self._sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(self._server)
+                self._sockets += [near, far]
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+
+class TestOutage:
+    """The issue: "S3 stopped during training: nothing fails, it waits and goes on"."""
+
+    def test_waits(self, lab: Lab, s3_uri: str, s3_endpoint: str) -> None:
+        """A store that is gone in the middle of training is waited for, until it takes the last checkpoint."""
+        base = make_trial(lab, steps=4)
+        train.run(base)
+        relay = Relay(s3_endpoint)
+        remote = Lab(lab.folder / "remote", Address(s3_uri, relay.endpoint))
+        for entry in list(lab.store.list("")):
+            remote.store.put(entry.key, lab.store.get(entry.key))
+        start = {"model": {"trial": {"digest": base.digest}}}
+        trial = remote.train({make_digest("python"): "1"}, STEPS, start=start)
+        process = remote.start(trial)
+        wait_for_line(remote, trial, process, '"event": "step"')
+        relay.cut()
+        wait_for_line(remote, trial, process, "store_retry")
+        relay.join()
+        assert process.wait() == ExitCode.COMMITTED
+        assert len(remote.losses(trial)) == STEPS
+        relay.cut()
 
 
 class TestExitCodes:

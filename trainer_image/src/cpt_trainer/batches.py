@@ -141,31 +141,25 @@ class Reader:
 
 def shares(order: Order, reader: Reader, cut: Cut, steps: range, *, masked: bool) -> Iterator[Future[Share]]:
     """The share of each step, in order; a few are being fetched while one is trained on."""
-    with ThreadPoolExecutor(_READERS, "data") as readers, ThreadPoolExecutor(1, "batches") as builder:
+    readers, builder = ThreadPoolExecutor(_READERS, "data"), ThreadPoolExecutor(1, "batches")
 
-        def fetch(step: int) -> Future[Share]:
-            places = order.batch_places(step, *cut.slots)
-            rows = [readers.submit(reader.read, place) for place in places]
-            return builder.submit(
-                lambda: build(
-                    [row.result() for row in rows],
-                    [(place.dataset, reader.eos(place.dataset)) for place in places],
-                    cut,
-                    masked=masked,
-                )
-            )
+    def fetch(step: int) -> Future[Share]:
+        places = order.batch_places(step, *cut.slots)
+        rows = [readers.submit(reader.read, place) for place in places]
+        sources = [(place.dataset, reader.eos(place.dataset)) for place in places]
+        return builder.submit(lambda: build([row.result() for row in rows], sources, cut, masked=masked))
 
-        ahead: deque[Future[Share]] = deque()
-        try:
-            for step in steps:
-                ahead.append(fetch(step))
-                if len(ahead) > _AHEAD:
-                    yield ahead.popleft()
-            while ahead:
+    ahead: deque[Future[Share]] = deque()
+    try:
+        for step in steps:
+            ahead.append(fetch(step))
+            if len(ahead) > _AHEAD:
                 yield ahead.popleft()
-        finally:
-            readers.shutdown(wait=False, cancel_futures=True)
-            builder.shutdown(wait=False, cancel_futures=True)
+        while ahead:
+            yield ahead.popleft()
+    finally:  # a read that waits for the store is not waited for
+        readers.shutdown(wait=False, cancel_futures=True)
+        builder.shutdown(wait=False, cancel_futures=True)
 
 
 def build(rows: Sequence[Row], sources: Sequence[tuple[Digest, int]], cut: Cut, *, masked: bool) -> Share:

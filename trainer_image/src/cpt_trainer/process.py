@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -87,6 +88,17 @@ def join(resources: Resources) -> Process:
     state = PartialState(cpu=not torch.cuda.is_available())  # without being told so it would believe to be alone
     torch.set_num_threads(threads)  # after accelerate, which has ideas of its own
     return Process(state.process_index, state.num_processes, state.device, threads, GlooPeers())
+
+
+@contextmanager
+def communicating() -> Iterator[None]:
+    """What a dead peer or a broken network causes inside is a Hang: another attempt may do better."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # gloo has no type of error of its own
+            raise
+        raise Hang(f"the ranks lost each other: {error}") from error
 
 
 def _backend() -> str:

@@ -77,7 +77,7 @@ class Step:
         return json.dumps(values, allow_nan=False)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Telemetry:
     """Of rank 0. Written by the loop, read by the thread and by scrapes."""
 
@@ -106,6 +106,7 @@ class Telemetry:
     _losses: deque[float] = field(default_factory=lambda: deque(maxlen=_SPIKE_WINDOW))
     _said: float = -math.inf  # when the last step was logged
     _wake: threading.Event = field(default_factory=threading.Event)
+    _written: threading.Event = field(default_factory=threading.Event)
     _closed: bool = False
     _server: tuple[WSGIServer, threading.Thread] | None = None
 
@@ -155,6 +156,12 @@ class Telemetry:
         """From the thread."""
         self._wake.set()
 
+    def flush_within(self, seconds: float) -> None:
+        """From the thread, and wait for it no longer than that."""
+        self._written.clear()
+        self._wake.set()
+        self._written.wait(seconds)
+
     def put_progress(self) -> None:
         """Overwrite progress.json."""
         done = self.committed
@@ -190,6 +197,7 @@ class Telemetry:
                 if asked or time.monotonic() - put >= LINES_SECONDS:
                     self.flush()
                     put = time.monotonic()
+                    self._written.set()
             except TrainerExit as error:
                 log.warning("telemetry_not_written", error=str(error))
 

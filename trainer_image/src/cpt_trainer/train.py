@@ -22,139 +22,57 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
 import structlog
 
 from cpt_api.result import CheckpointRef, Flops, HeldOutScore, Outcome
-from cpt_api.trial import DocumentMask, Observe, TrainWork, TrialType
+from cpt_api.trial import DocumentMask, TrainWork, TrialType
 from cpt_api.values import Digest
-from cpt_trainer.base import MODEL, Files, keep_files, model_files, require_tokenizer, segment_end
-from cpt_trainer.batches import Cut, Reader, Share, make_batch, open_datasets, shares
-from cpt_trainer.checkpoint import DEADLINE_SECONDS, Checkpointer, Writer
+from cpt_trainer.base import MODEL, keep_files, segment_end
+from cpt_trainer.batches import Share, make_batch, shares
+from cpt_trainer.checkpoint import DEADLINE_SECONDS
 from cpt_trainer.errors import DataError, Diverged, StorageError
 from cpt_trainer.export import Sample, export, mean_loss
-from cpt_trainer.flops import TRAINING, Cost, cost_of
-from cpt_trainer.flush import Flusher
-from cpt_trainer.heldout import Texts, bits_per_byte, is_finite, open_prepared, publish, require_equal, score_texts
-from cpt_trainer.loss import IGNORED
-from cpt_trainer.manifest import BLOCK_BYTES, Checkpoint, Kind, read_checkpoint
-from cpt_trainer.memory import halving, micro_batch
-from cpt_trainer.model import Trainee, initialise, make, read_config, require_document_masks
-from cpt_trainer.parallel import parallelise, reshard
+from cpt_trainer.flops import TRAINING
+from cpt_trainer.heldout import bits_per_byte, is_finite, publish, require_equal, score_texts
+from cpt_trainer.manifest import Checkpoint, Kind, read_checkpoint
+from cpt_trainer.memory import halving
+from cpt_trainer.model import initialise, require_document_masks
 from cpt_trainer.peers import lead
-from cpt_trainer.process import Process, join
+from cpt_trainer.process import communicating
+from cpt_trainer.run import INTERVAL_SECONDS, Run, open_run
 from cpt_trainer.schedule import learning_rate
 from cpt_trainer.score import Scored
-from cpt_trainer.segment import Segment
 from cpt_trainer.sources import open_model
-from cpt_trainer.state import State, load_into, load_weights, state_of
-from cpt_trainer.telemetry import Past, Step, Telemetry, earlier_steps
+from cpt_trainer.state import load_into, load_weights
+from cpt_trainer.tally import Tally
+from cpt_trainer.telemetry import Past, Step, earlier_steps
 from cpt_trainer.trial import Trial, commit_result
-from cpt_trainer.update import Update
 from cpt_trainer.watch import Phase, Watch
 from cpt_trainer.weights import open_weights
 
 log = structlog.get_logger()
 
-CHECKPOINTS = "checkpoints/"
-"""Below a trial's data prefix."""
-INTERVAL_SECONDS = 600.0
-"""Between periodic checkpoints: with a machine lost every 6 hours and 5 s of staging, Young's rule gives 8 minutes."""
 _LAST_SAVE_SECONDS = 150.0
 """Of the save after SIGTERM: a pod's grace is 180 s."""
+_LAST_LINES_SECONDS = 10.0
+"""Of what is written after that save."""
 _PATIENCE_SECONDS = 10.0
 _SKIPPED_MAX, _SKIPPED_WINDOW = 10, 100
 """More skipped steps than that among the last so many: the run has diverged."""
 
 
-@dataclass(slots=True)
-class Run:
-    """What the loop works with; made once by `_open`."""
-
-    trial: Trial
-    work: TrainWork
-    observe: Observe
-    process: Process
-    watch: Watch
-    files: Files
-    segment: Segment
-    reader: Reader
-    texts: Texts
-    trainee: Trainee
-    cost: Cost
-    update: Update
-    cut: Cut
-    checkpointer: Checkpointer
-    telemetry: Telemetry
-    past: dict[int, Past] = field(default_factory=dict)
-    """Steps of this trial, also of attempts before this one."""
-    started: float = field(default_factory=time.monotonic)
-    trained_seconds: float = 0.0
-    trained_steps: int = 0
-
-    @property
-    def leads(self) -> bool:
-        """Whether this is rank 0, which writes."""
-        return self.process.rank == 0
-
-
 def run(trial: Trial) -> None:
     """Train the segment and commit its result."""
     with Watch() as watch, ExitStack() as closing:
-        run = _open(trial, watch, closing)
-        with halving(trial, run.cut.micro_batch):
+        run = open_run(trial, watch, closing)
+        with communicating(), halving(trial, run.cut.micro_batch):
             step = _begin(run)
             _loop(run, step)
             _end(run)
         run.process.leave()
-
-
-# --- open -----------------------------------------------------------------------------------------------------------
-
-
-def _open(trial: Trial, watch: Watch, closing: ExitStack) -> Run:
-    """Everything, with weights of no meaning yet."""
-    work = trial.spec.train
-    assert work is not None
-    observe = trial.spec.run.observe or Observe()
-    process = join(trial.spec.run.resources)
-    files = model_files(trial, work.start, process.peers)
-    config = read_config(files)
-    trained_on = open_prepared(trial, (part.dataset for phase in work.phases for part in phase.mixture))
-    scored_on = open_prepared(trial, observe.held_out)
-    require_tokenizer(files, trained_on | scored_on, config.vocab_size)
-    segment = Segment.of(work, open_datasets(trained_on, work.sequence_length))
-    share = -(-work.global_batch_size // process.size)
-    rows = lead(process.peers, lambda: micro_batch(trial, share, work.sequence_length))
-    trainee = Trainee(make(config, process.device))
-    parallelise(trainee, config, process, work.precision)
-    telemetry = Telemetry(trial, work.stop_tokens, rows)
-    closing.callback(telemetry.close)
-    flusher = Flusher(trial.store.address, BLOCK_BYTES)
-    closing.callback(flusher.close)
-    writer = Writer(trial.digest, trial.document.attempt, trial.pod_uid)
-    checkpointer = Checkpointer(trial.store, trial.data + CHECKPOINTS, writer, process.peers, flusher, INTERVAL_SECONDS)
-    closing.callback(checkpointer.close)
-    return Run(
-        trial=trial,
-        work=work,
-        observe=observe,
-        process=process,
-        watch=watch,
-        files=files,
-        segment=segment,
-        reader=Reader(trained_on, work.sequence_length),
-        texts={digest: prepared.held_out() for digest, prepared in scored_on.items()},
-        trainee=trainee,
-        cost=cost_of(trainee.lm),
-        update=Update(trainee.lm, work.optimizer),
-        cut=Cut(work.global_batch_size, process.rank, process.size, rows, work.sequence_length),
-        checkpointer=checkpointer,
-        telemetry=telemetry,
-    )
 
 
 # --- begin ----------------------------------------------------------------------------------------------------------
@@ -206,50 +124,21 @@ def _start(run: Run) -> tuple[Sequence[HeldOutScore], str]:
 
 def _load(run: Run, checkpoint: Checkpoint, what: str) -> None:
     """Weights and optimizer, of a run that has read what this one would have read."""
-    at = checkpoint.manifest.at
-    if at.step == run.segment.first_step or run.segment.first_step < at.step <= run.segment.last_step:
-        want = run.segment.at(at.step)
-        if at == want:
-            load_into(run.trainee.lm, run.update.optimizer, checkpoint)
-            return
-        why = f"it has read {at.samples} sequences in order {at.order.short}…, here it would be {want.samples} in "
-        raise DataError(f"{what} is not of this run: {why}{want.order.short}…: seed, lengths, mixture or data differ")
-    raise DataError(
-        f"{what} is at step {at.step}, this segment goes from {run.segment.first_step} to {run.segment.last_step}"
-    )
+    at, segment = checkpoint.manifest.at, run.segment
+    if not segment.first_step <= at.step <= segment.last_step:
+        raise DataError(
+            f"{what} is at step {at.step}, this segment goes from {segment.first_step} to {segment.last_step}"
+        )
+    want = segment.at(at.step)
+    if at != want:
+        raise DataError(
+            f"{what} is not of this run: it has read {at.samples} sequences in order {at.order.short}…, here it would "
+            f"be {want.samples} in {want.order.short}…: seed, lengths, mixture or data differ"
+        )
+    load_into(run.trainee.lm, run.update.optimizer, checkpoint)
 
 
 # --- loop -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a step found: on this rank, then summed over all."""
-
-    datasets: Sequence[Digest]
-    """In the order of the lists."""
-    nats: list[float]
-    """Loss of each dataset."""
-    valid: list[float]
-    """Targets that count, of each dataset."""
-    square: float = 0.0
-    """Squared norm of the gradient of the summed loss."""
-    pairs: float = 0.0
-    stop: float = 0.0
-    """Ranks that were asked to end."""
-    save: float = 0.0
-    """1 where rank 0 wants a checkpoint."""
-
-    def summed(self, process: Process) -> Tally:
-        """Over all ranks: the one reduction of a step."""
-        count = len(self.datasets)
-        found = process.sum([*self.nats, *self.valid, self.square, self.pairs, self.stop, self.save])
-        return Tally(self.datasets, found[:count], found[count : 2 * count], *found[2 * count :])
-
-    def losses(self) -> dict[Digest, float]:
-        """Mean of each dataset that was in the batch."""
-        parts = zip(self.datasets, self.nats, self.valid, strict=True)
-        return {name: nats / valid for name, nats, valid in parts if valid and math.isfinite(nats)}
 
 
 def _loop(run: Run, step: int) -> None:
@@ -265,23 +154,21 @@ def _loop(run: Run, step: int) -> None:
         share = _wait(run, future)
         data_seconds = time.monotonic() - began
 
-        tally = _forward_backward(run, share)
+        tally = Tally.of(run.trainee, share, run.reader.datasets, run.process)
         tally.square = run.update.square()
         tally.stop = watch.is_stopping
         tally.save = run.leads and time.monotonic() - saved >= INTERVAL_SECONDS
         tally = tally.summed(run.process)
 
-        valid = sum(tally.valid)
         first, end = step * segment.batch_tokens, (step + 1) * segment.batch_tokens
         rate = learning_rate(work.schedule, first, end)
-        norm = run.update.apply(tally.square, valid, rate)
+        norm = run.update.apply(tally.square, sum(tally.valid), rate)
 
         watch.step()
-        loss = sum(tally.nats) / valid
         seconds = time.monotonic() - began
         flops = run.cost.training(segment.batch_tokens, int(tally.pairs)).total
-        mean = loss if math.isfinite(loss) else None
-        _note(run, Step(step + 1, end, mean, rate, norm, tally.losses(), flops, seconds, data_seconds))
+        loss = tally.loss if math.isfinite(tally.loss) else None
+        _note(run, Step(step + 1, end, loss, rate, norm, tally.losses(), flops, seconds, data_seconds))
         skipped.append(norm is None)
         if sum(skipped) > _SKIPPED_MAX:
             _give_up(run, step + 1, f"{sum(skipped)} of the last {len(skipped)} gradients were not finite")
@@ -305,23 +192,7 @@ def _wait(run: Run, future: Future[Share]) -> Share:
         try:
             return future.result(timeout=_PATIENCE_SECONDS)
         except TimeoutError:
-            run.watch.beat()
-
-
-def _forward_backward(run: Run, share: Share) -> Tally:
-    """Gradients of the summed loss of this rank's share."""
-    names = run.reader.datasets
-    nats, valid = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
-    for batch, datasets in zip(share.batches, share.datasets, strict=True):
-        nats_BT = run.trainee(batch.to(run.process.device))
-        nats_BT.sum().backward()
-        sums = nats_BT.detach().double().sum(dim=1).tolist()
-        counts = (batch.targets_BT != IGNORED).sum(dim=1).tolist()
-        for dataset, found, count in zip(datasets, sums, counts, strict=True):
-            if dataset is not None:
-                nats[dataset] += found
-                valid[dataset] += count
-    return Tally(names, list(nats.values()), list(valid.values()), pairs=share.pairs)
+            run.watch.beat()  # an answer that *is* a TimeoutError cannot come: the store has errors of its own
 
 
 def _note(run: Run, step: Step) -> None:
@@ -347,13 +218,8 @@ def _score(run: Run, step: int) -> dict[Digest, Scored]:
 
 
 def _save(run: Run, step: int, kind: Kind) -> None:
-    run.checkpointer.save(_state(run), run.segment.at(step), kind)
+    run.checkpointer.save(run.state(), run.segment.at(step), kind)
     run.telemetry.flush_soon()
-
-
-def _state(run: Run) -> State:
-    reshard(run.trainee)
-    return state_of(run.trainee.lm, run.update.optimizer, run.process.rank)
 
 
 # --- ends -----------------------------------------------------------------------------------------------------------
@@ -363,10 +229,13 @@ def _stop(run: Run, step: int) -> NoReturn:
     """On request: save what there is, if there is time."""
     run.watch.enter(Phase.SAVING)
     try:
-        run.checkpointer.save_now(_state(run), run.segment.at(step), Kind.PERIODIC, _LAST_SAVE_SECONDS)
-        _tell(run)
+        run.checkpointer.save_now(run.state(), run.segment.at(step), Kind.PERIODIC, _LAST_SAVE_SECONDS)
     except StorageError as error:
         log.warning("not_saved", step=step, error=str(error))
+    run.watch.committed_step = run.checkpointer.statistics().committed_step
+    run.telemetry.committed = run.checkpointer.statistics()
+    if run.leads:
+        run.telemetry.flush_within(_LAST_LINES_SECONDS)
     raise run.watch.terminated(f"asked to end after step {step}")
 
 
@@ -375,7 +244,7 @@ def _end(run: Run) -> None:
     segment, trial = run.segment, run.trial
     run.watch.enter(Phase.SAVING)
     at = segment.at(segment.last_step)
-    run.checkpointer.save_now(_state(run), at, _kind_of_end(run.work), DEADLINE_SECONDS)
+    run.checkpointer.save_now(run.state(), at, _kind_of_end(run.work), DEADLINE_SECONDS)
     _tell(run)
     run.watch.enter(Phase.OPEN)
     if run.watch.is_stopping:
