@@ -65,21 +65,22 @@ class Bench:
         """By type or name of a trial: exit codes of its first attempts; 0 waits for SIGTERM."""
         (self.folder / "faults.json").write_text(json.dumps(codes))
 
-    def start(self, parallel: int = 2) -> subprocess.Popen[str]:
+    def start(self, parallel: int = 2, store: str = "") -> subprocess.Popen[str]:
         faults = self.folder / "faults.json"
         environment = {**os.environ, "PYTHONPATH": str(HERE.parent)} | (
             {"FAULTS": str(faults)} if faults.exists() else {}
         )
         return subprocess.Popen(
-            [sys.executable, str(HERE / "runner.py"), str(self.manifest), str(self.store), str(parallel)],
+            [sys.executable, str(HERE / "runner.py"), str(self.manifest), store or str(self.store), str(parallel)],
             env=environment,
+            cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, parallel: int = 2) -> Run:
-        return self.ended(self.start(parallel))
+    def run(self, parallel: int = 2, store: str = "") -> Run:
+        return self.ended(self.start(parallel, store))
 
     def ended(self, process: subprocess.Popen[str]) -> Run:
         out, err = process.communicate()

@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 
 from cli.bench import ALL, TOKENS, TRAINS, Bench
-from cpt_trainer.store import open_store
-from kubectl_cpt.errors import Busy, Exit
-from kubectl_cpt.machine.lock import acquire
+from kubectl_cpt.errors import Exit
 
 pytestmark = pytest.mark.processes
 
@@ -124,7 +122,7 @@ class TestEnds:
         done = bench.run()
         assert done.code == Exit.FAILED
         assert bench.attempts().count("prepare") == 3
-        assert "base: DataError: exit 4" in done.said
+        assert "Evaluate base: DataError: exit 4" in done.said
 
     def test_failed_trials_are_tried_anew_by_the_next_run(self, bench: Bench) -> None:
         """Running again is what `retry` is on a cluster, and no number of an attempt is used twice."""
@@ -136,7 +134,7 @@ class TestEnds:
 
 
 class TestInterrupted:
-    """Ctrl-C, kill -9, and two runs at once."""
+    """Ctrl-C and kill -9."""
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_trials_end_first(self, bench: Bench, number: signal.Signals) -> None:
@@ -166,12 +164,3 @@ class TestInterrupted:
         assert f"in use by process {process.pid}, or by a trial that it started" in refused.said
         os.kill(bench.processes()[0], signal.SIGKILL)
         assert bench.run().code == Exit.SUCCESS
-
-    def test_one_at_a_time(self, tmp_path: Path) -> None:
-        """A second run on a store is refused, and let in when the first has ended."""
-        store = open_store(str(tmp_path / "store"))
-        lock = acquire(store, "default")
-        with pytest.raises(Busy):
-            acquire(store, "default")
-        lock.release()
-        acquire(store, "default").release()

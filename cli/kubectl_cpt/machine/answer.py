@@ -12,7 +12,7 @@ from cpt_api.result import RateChoice
 from cpt_api.trial import TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import Failed, Succeeded
-from kubectl_cpt.machine.world import BY_HAND, World
+from kubectl_cpt.machine.world import BY_HAND, Job, World
 from kubectl_cpt.numbers import amount, duration, percent
 from kubectl_cpt.render import columns
 
@@ -51,7 +51,13 @@ def status_of(world: World) -> CPTExperimentStatus:
 def document_of(world: World, store: str, logs: Path) -> dict[str, Any]:
     """For `-o json` and `-o yaml`."""
     trials = [
-        {"name": job.name, "stage": job.stage, "title": job.title, "digest": job.digest}
+        {
+            "name": job.name,
+            "stage": job.stage,
+            "title": job.title,
+            "digest": job.digest,
+            "outcome": _outcome(world, job),
+        }
         for job in world.jobs
         if job.digest
     ]
@@ -62,6 +68,17 @@ def document_of(world: World, store: str, logs: Path) -> dict[str, Any]:
         "trials": trials,
         "places": dict(_places(world, store, logs)),
     }
+
+
+def _outcome(world: World, job: Job) -> str | None:
+    """One word; None while it has not ended."""
+    match world.outcomes.get(job.digest) if job.digest else None:
+        case Succeeded(result):
+            return result.outcome.value
+        case Failed(reason):
+            return reason
+        case _:
+            return None
 
 
 def as_text(world: World, store: str, logs: Path, seconds: float) -> str:
@@ -86,9 +103,13 @@ def _decisions(world: World, status: CPTExperimentStatus) -> Iterator[str]:
     ]
     yield from columns(rows)
     yield "gain: bits per byte of the target saved against the base"
+    if best := status.best:
+        scores = f"target {best.target}" + (f" ({best.target_interval})" if best.target_interval else "")
+        scores += f", retention {best.retention}" if best.retention else ""
+        yield f"best: {best.dataset} at {best.learning_rate}, {amount(best.tokens)} tokens: {scores}"
     for name, choice in _choices(world).items():
         yield f"{name}: {choice.reason}"
-    yield from (f"warning: {stage.reason}" for stage in status.stages if stage.reason)
+    yield from (f"{stage.name}: {stage.reason}" for stage in status.stages if stage.reason)
 
 
 def _choices(world: World) -> dict[str, RateChoice]:
@@ -118,9 +139,8 @@ def _bill(status: CPTExperimentStatus, seconds: float) -> Iterator[tuple[str, st
 
 def _by_hand(world: World) -> Iterator[tuple[str, str, str]]:
     for job in world.jobs:
-        outcome = world.outcomes.get(job.digest) if job.digest else None
-        if job.stage == BY_HAND and job.digest and isinstance(outcome, Succeeded):
-            yield (job.name, job.digest.short, outcome.result.outcome)
+        if job.stage == BY_HAND and job.digest:
+            yield (job.name, job.digest.short, _outcome(world, job) or "")
 
 
 def _gpu_seconds(world: World) -> float:

@@ -101,6 +101,7 @@ class Session:
 
     async def _look(self) -> None:
         """Until no plan holds anything that the store was not asked about."""
+        found = 0
         while True:
             look = self.world.new_look()
             if look is not None:
@@ -109,11 +110,14 @@ class Session:
             fresh = [job for job in self.world.jobs if job.digest and job.digest not in self._seen]
             if not fresh:
                 break
-            await self._read(fresh)
+            found += await self._read(fresh)
+        if found:
+            self.display.say("before", f"{found} trials are done already")
         if self._tokens_before is None:
             self._tokens_before = self._tokens_done()
 
-    async def _read(self, jobs: list[Job]) -> None:
+    async def _read(self, jobs: list[Job]) -> int:
+        """How many have a result."""
         gate = asyncio.Semaphore(_READERS)
 
         async def read(job: Job) -> Outcome | None:
@@ -129,10 +133,7 @@ class Session:
             self.world.answer(job.digest, outcome)
             if isinstance(outcome, Failed):
                 self.display.say("failed", self._words(job, outcome, None))
-        done = sum(isinstance(outcome, Succeeded) for outcome in answers)
-        if done:
-            others = f", and {len(jobs) - done} are not" if done < len(jobs) else ""
-            self.display.say("before", f"{done} trials are done already{others}")
+        return sum(isinstance(outcome, Succeeded) for outcome in answers)
 
     async def _remember(self, memory: Memory) -> None:
         await asyncio.to_thread(keep, self.machine.store, self.machine.namespace, self.memory_name, memory)
@@ -152,7 +153,7 @@ class Session:
             self._working[job.digest] = Working(
                 attempting, asyncio.create_task(attempting.carry_out()), time.monotonic()
             )
-            self.display.say("started", job.title)
+            self.display.say("started", job.label)
 
     def _count(self, digest: Digest) -> int:
         """Noted before the process starts; a small write, so it may hold up the others."""
@@ -163,7 +164,7 @@ class Session:
 
     def _retrying(self, job: Job, why: str, seconds: float) -> None:
         when = f"again in {duration(seconds)}" if seconds else "again now"
-        self.display.say("retrying", f"{job.title}: {why.splitlines()[0]}; {when}")
+        self.display.say("retrying", f"{job.label}: {why.splitlines()[0]}; {when}")
 
     async def _wait(self) -> None:
         """Until a trial has ended, a signal came, or a second has passed."""
@@ -181,7 +182,7 @@ class Session:
             outcome = working.task.result()
             job, seconds = working.attempting.job, time.monotonic() - working.began
             if outcome is None:
-                self.display.say("stopped", job.title)
+                self.display.say("stopped", job.label)
                 continue
             self.world.answer(digest, outcome)
             event = "failed" if isinstance(outcome, Failed) else "done"
@@ -233,8 +234,8 @@ class Session:
     def _row(self, working: Working, progress: Progress | None) -> Row:
         job, seconds = working.attempting.job, time.monotonic() - working.began
         if progress is None:
-            return Row(job.title, seconds)
-        return Row(job.title, seconds, _own_tokens(job.spec, progress), job.tokens)
+            return Row(job.label, seconds)
+        return Row(job.label, seconds, _own_tokens(job.spec, progress), job.tokens)
 
     def _overview(self, progress: Mapping[Digest, Progress]) -> Overview:
         jobs = self.world.jobs
@@ -249,7 +250,7 @@ class Session:
         return sum(job.tokens for job in self.world.jobs if job.digest in self.world.outcomes)
 
     def _words(self, job: Job, outcome: Outcome, seconds: float | None) -> str:
-        head = job.title + (f" in {duration(seconds)}" if seconds is not None else "")
+        head = job.label + (f" in {duration(seconds)}" if seconds is not None else "")
         if isinstance(outcome, Failed):
             return f"{head}: {outcome.reason}: {outcome.message}"
         return ": ".join(filter(None, [head, self._result_words(outcome)]))

@@ -51,6 +51,12 @@ class Job:
     waits: Finding | None
     """Why it cannot start yet, or never."""
 
+    @property
+    def label(self) -> str:
+        """The title with what it is, where the title alone does not tell."""
+        tells = self.stage != BY_HAND and (self.spec.train or self.spec.decide)
+        return self.title if tells else f"{self.spec.type} {self.title}"
+
 
 class World:
     """Everything that a run knows. `answer` and `remember` change it; the rest follows."""
@@ -161,7 +167,7 @@ class World:
         if missing:
             text = f"there is no CPTTrial {missing[0]} in the files: add its file with --filename"
             found = Finding(Reason.INPUT_FAILED, text)
-        job = Job(document.name, BY_HAND, f"{spec.type} {document.name}", spec, own_tokens(spec), None, None)
+        job = Job(document.name, BY_HAND, document.name, spec, own_tokens(spec), None, None)
         if isinstance(found, Finding):
             return replace(job, waits=found)
         return replace(job, spec=found, digest=trial_digest(found))
@@ -221,12 +227,12 @@ class World:
         for job in self.jobs:
             outcome = self.outcomes.get(job.digest) if job.digest else None
             if isinstance(outcome, Failed):
-                found.append(f"{job.title}: {outcome.reason}: {outcome.message}")
+                found.append(f"{job.label}: {outcome.reason}: {outcome.message}")
             elif job.digest and self._state(job.digest) is State.DIVERGED and job.stage == BY_HAND:
-                found.append(f"{job.title}: {Reason.DIVERGED}: take a lower learning rate")
+                found.append(f"{job.label}: {Reason.DIVERGED}: take a lower learning rate")
         # trials behind a failed one say nothing new
         waits = (job for job in self.jobs if job.waits and job.waits.reason is not Reason.WAITING_FOR_INPUT)
-        return found or [f"{job.title}: {job.waits.reason}: {job.waits.message}" for job in waits if job.waits]
+        return found or [f"{job.label}: {job.waits.reason}: {job.waits.message}" for job in waits if job.waits]
 
     # --- counting -----------------------------------------------------------------------------------------------------
 
