@@ -12,10 +12,15 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from cpt_trainer.errors import TrainerExit
 from cpt_trainer.store import Address, S3Store
+
+# no test asserts how long something takes
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 BUCKET = "cpt-test"
 ACCESS_KEY, SECRET_KEY = "tests", "not-a-secret"
