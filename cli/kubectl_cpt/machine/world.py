@@ -84,8 +84,9 @@ class World:
 
     def remember(self, memory: Memory) -> None:
         """Looks or attempts were added."""
-        if len(memory.looks) > len(self.memory.looks):
-            self._may_look_again = False
+        looks = {trial_digest(spec) for spec in memory.looks}
+        if any(memory.attempts.get(digest) != self.memory.attempts.get(digest) for digest in looks):
+            self._may_look_again = False  # this run has looked itself
         self.memory = memory
         self._forget()
 
@@ -173,7 +174,12 @@ class World:
         return replace(job, spec=found, digest=trial_digest(found))
 
     def _references(self, spec: CPTTrialSpec, jobs: Mapping[str, Job], *, planned: bool) -> References:
-        digests = {digest: [Input(digest.short, self._state(digest), digest)] for digest in trial_digests(spec)}
+        ours = {job.digest for job in jobs.values()} | self.outcomes.keys()
+        digests = {  # of those that nobody here makes the trainer will say whether the store has them
+            digest: [Input(digest.short, self._state(digest), digest)]
+            for digest in trial_digests(spec)
+            if planned or digest in ours
+        }
         named = {name: job for name, job in jobs.items() if name in trial_names(spec) | preflight_names(spec)}
         inputs = {n: Input(n, self._state(j.digest) if j.digest else State.PENDING, j.digest) for n, j in named.items()}
         results = {name: result for name, job in named.items() if (result := self._result(job.digest))}
