@@ -107,6 +107,29 @@ class TestKilled:
         assert lab.result(second).numbers["worldSize"] == 2
 
 
+class TestWorld:
+    """Design 3: "loss invariant to world, accumulation, padding"."""
+
+    def test_three_ranks(self, lab: Lab, tmp_path: Path) -> None:
+        """Three ranks share a batch of four, train what one trains, and score their end as one does."""
+        losses = []
+        for folder, processes in (("one", 1), ("three", 3)):
+            lab = Lab(tmp_path / folder)
+            text = lab.dataset("python")
+            start = {"random": {"config": lab.base(tie_word_embeddings=False), "seed": 3}}
+            schedule = {"peakLearningRate": "1e-3"}
+            run = {"observe": {"heldOut": [{"digest": text}]}}
+            trial = lab.train({text: "1"}, 20, start=start, schedule=schedule, run=run)
+            assert lab.run(trial, processes) == ExitCode.COMMITTED
+            losses.append(list(lab.losses(trial).values()))
+        np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
+        evaluation = lab.evaluate([text], segment={"digest": trial.digest})
+        assert lab.run(evaluation) == ExitCode.COMMITTED
+        found, again = (lab.result(done).held_out[0] for done in (trial, evaluation))
+        assert found.bits_per_byte == again.bits_per_byte
+        assert lab.store.get(trial.data + found.table) == lab.store.get(evaluation.data + again.table)
+
+
 class TestTerminated:
     """Design 3: "SIGTERM -> 143 with the last step committed"."""
 
