@@ -91,6 +91,16 @@ Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Instead of the manifests' or the context's own.")
 ]
 
+Kubeconfig = Annotated[str | None, typer.Option("--kubeconfig", help="As of kubectl.")]
+Context = Annotated[str | None, typer.Option("--context", help="As of kubectl.")]
+
+
+def _kubectl(kubeconfig: str | None, context: str | None, namespace: str | None) -> Kubectl:
+    from kubectl_cpt.cluster.kubectl import Kubectl
+
+    given = (("--kubeconfig", kubeconfig), ("--context", context), ("--namespace", namespace))
+    return Kubectl([f"{flag}={value}" for flag, value in given if value])
+
 
 @app.command("plan")
 def plan_command(
@@ -110,13 +120,19 @@ def plan_command(
     fail_over_cost: Annotated[
         float | None, typer.Option(callback=_positive, help="Exit 4 when the price may be higher.")
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Say what applying it would change on the cluster: + ~ - and ! for refused.")
+    ] = False,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
 ) -> None:
     """What would run and what it costs, offline, by the operator's own planner."""
     from kubectl_cpt.bill import Prices
     from kubectl_cpt.plan import show
 
     prices = Prices(parameters, tokens_per_second_per_gpu, price_per_gpu_hour)
-    show(filename or [], kustomize, namespace, output, prices, fail_over_cost)
+    kubectl = _kubectl(kubeconfig, context, None) if live else None
+    show(filename or [], kustomize, namespace, output, prices, fail_over_cost, kubectl)
 
 
 @app.command("run")
@@ -149,16 +165,6 @@ def run_command(
 
 
 # --- on a cluster -----------------------------------------------------------------------------------------------------
-
-Kubeconfig = Annotated[str | None, typer.Option("--kubeconfig", help="As of kubectl.")]
-Context = Annotated[str | None, typer.Option("--context", help="As of kubectl.")]
-
-
-def _kubectl(kubeconfig: str | None, context: str | None, namespace: str | None) -> Kubectl:
-    from kubectl_cpt.cluster.kubectl import Kubectl
-
-    given = (("--kubeconfig", kubeconfig), ("--context", context), ("--namespace", namespace))
-    return Kubectl([f"{flag}={value}" for flag, value in given if value])
 
 
 class StatusOutput(StrEnum):

@@ -78,8 +78,13 @@ class Manifests:
         return self.experiments[0] if self.experiments else None
 
 
-def load(files: Sequence[str], kustomization: str | None = None, namespace: str | None = None) -> Manifests:
-    """Read and check files, folders of .yaml files, or `-` for standard input."""
+def load(
+    files: Sequence[str],
+    kustomization: str | None = None,
+    namespace: str | None = None,
+    default_namespace: str = DEFAULT_NAMESPACE,
+) -> Manifests:
+    """Read and check files, folders of .yaml files, or `-` for standard input. `namespace` beats the manifests' own."""
     texts = [text for file in files for text in documents.texts(file)]
     if kustomization:
         texts.append((kustomization, documents.kustomized(kustomization)))
@@ -89,7 +94,7 @@ def load(files: Sequence[str], kustomization: str | None = None, namespace: str 
         raise ManifestError(
             [f"{origins}: no CPTExperiment and no CPTTrial of {API_VERSION}: name their files with --filename"]
         )
-    parsed = [_parsed(raw, namespace) for raw in found]
+    parsed = [_parsed(raw, namespace, default_namespace) for raw in found]
     problems = [problem for _, problems in parsed for problem in problems]
     good = [document for document, _ in parsed if document]
     problems += _names_taken(good)
@@ -102,7 +107,7 @@ def load(files: Sequence[str], kustomization: str | None = None, namespace: str 
     )
 
 
-def _parsed(raw: Raw, namespace: str | None) -> tuple[Document[Any] | None, list[str]]:
+def _parsed(raw: Raw, namespace: str | None, default: str) -> tuple[Document[Any] | None, list[str]]:
     """The object, and everything that is wrong with it."""
     kind: type[CPTExperimentSpec | CPTTrialSpec] = (
         CPTExperimentSpec if raw.body["kind"] == "CPTExperiment" else CPTTrialSpec
@@ -115,7 +120,7 @@ def _parsed(raw: Raw, namespace: str | None) -> tuple[Document[Any] | None, list
     except ValidationError as error:
         return None, problems + [_explained(raw, kind, detail) for detail in _causes(error)]
     problems += [raw.problem(("spec", *path), text) for path, text in _rule_problems(spec)]
-    where = namespace or metadata.get("namespace") or DEFAULT_NAMESPACE
+    where = namespace or metadata.get("namespace") or default
     return Document(str(metadata.get("name")), str(where), spec), problems
 
 

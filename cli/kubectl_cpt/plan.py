@@ -1,4 +1,4 @@
-"""`kubectl cpt plan`: offline, by the operator's own planner. Reads manifests, and nothing else."""
+"""`kubectl cpt plan`: offline, by the operator's own planner. Reads manifests and, with --live, one object each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from kubectl_cpt import render
 from kubectl_cpt.bill import Prices
+from kubectl_cpt.cluster.kubectl import Kubectl
+from kubectl_cpt.cluster.objects import live_spec
 from kubectl_cpt.errors import CliError, TooExpensive
-from kubectl_cpt.manifest import load
+from kubectl_cpt.manifest import DEFAULT_NAMESPACE, load
 from kubectl_cpt.numbers import money
 from kubectl_cpt.preview import Preview, by_hand, preview
 
@@ -20,14 +22,21 @@ def show(
     output: str,
     prices: Prices,
     cost_limit: float | None,
+    kubectl: Kubectl | None = None,
 ) -> None:
-    """Print all experiments of the files; TooExpensive when one may cost more than `cost_limit`."""
+    """Print all experiments of the files, compared with those that `kubectl` finds.
+
+    Raises TooExpensive when one may cost more than `cost_limit`.
+    """
     if not files and not kustomization:
         raise CliError("nothing to plan: name manifests with --filename, or a folder with --kustomize")
     if cost_limit is not None and None in (prices.tokens_per_second_per_gpu, prices.per_gpu_hour):
         raise CliError("--fail-over-cost needs --tokens-per-second-per-gpu and --price-per-gpu-hour")
-    manifests = load(files, kustomization, namespace)
-    previews = [preview(document, manifests, prices) for document in manifests.experiments]
+    manifests = load(files, kustomization, namespace, kubectl.namespace() if kubectl else DEFAULT_NAMESPACE)
+    previews = [
+        preview(document, manifests, prices, live_spec(kubectl, document.name, document.namespace) if kubectl else None)
+        for document in manifests.experiments
+    ]
     hand = by_hand(manifests.trials)
     match output:
         case "json":

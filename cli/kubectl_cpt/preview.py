@@ -12,6 +12,7 @@ from cpt_api.trial import CPTTrialSpec, PreflightWork, TrialType
 from cpt_operator.plan import PlannedTrial
 from cpt_operator.plan.recipe import Recipe
 from kubectl_cpt.bill import CONVENTION, Bill, Prices
+from kubectl_cpt.changes import Change, changes
 from kubectl_cpt.foresee import Forecast, foresee, rung_of, tokens
 from kubectl_cpt.manifest import Document, Manifests
 from kubectl_cpt.numbers import amount
@@ -59,6 +60,8 @@ class Preview:
     """The study's protocol: each point of each sweep its own run; no control, no replicates."""
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    changes: tuple[Change, ...] | None = None
+    """Against the live object; None: nobody asked, or there is none."""
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -84,7 +87,7 @@ class Preview:
             "naive": {key: getattr(self.naive, name) for key, name in _BILL},
             "warnings": list(self.warnings),
             "notes": list(self.notes),
-        }
+        } | ({} if self.changes is None else {"changes": [str(change) for change in self.changes]})
 
 
 _BILL = (("tokens", "tokens"), ("flops", "flops"), ("gpuHours", "gpu_hours"), ("cost", "cost"))
@@ -94,8 +97,13 @@ def _bounds(values: tuple[Any, Any]) -> dict[str, Any]:
     return {"least": values[0], "most": values[1]}
 
 
-def preview(document: Document[CPTExperimentSpec], manifests: Manifests, prices: Prices) -> Preview:
-    """Forecast one experiment. Raises ManifestError when it contradicts itself."""
+def preview(
+    document: Document[CPTExperimentSpec],
+    manifests: Manifests,
+    prices: Prices,
+    live: CPTExperimentSpec | None = None,
+) -> Preview:
+    """Forecast one experiment, and compare it with the live one. ManifestError when it contradicts itself."""
     forecast = foresee(document)
     recipe = forecast.recipe
     least, most = tokens(forecast.least.trials), tokens(forecast.most.trials)
@@ -110,6 +118,7 @@ def preview(document: Document[CPTExperimentSpec], manifests: Manifests, prices:
         naive=Bill.of(int(forecast.most.tokens_naive), prices),
         warnings=tuple(_warnings(document.spec, recipe, most)),
         notes=tuple(_notes(document, manifests, forecast)),
+        changes=tuple(changes(live, document.spec)) if live else None,
     )
 
 

@@ -16,6 +16,7 @@ from kubectl_cpt.numbers import amount, percent, span
 from kubectl_cpt.preview import Preview, Row
 
 Cells = Sequence[str]
+NO_CHANGES = "no changes: applying it does nothing"
 
 
 def as_json(document: Any) -> str:
@@ -64,6 +65,8 @@ def _table_of(preview: Preview, *, wide: bool) -> list[str]:
         cells = [("STAGE", "TYPE", "TRIAL", "TOKENS")]
         cells += [(t.stage, t.type.value, t.title, amount(t.tokens) if t.tokens else "") for t in preview.trials]
         lines += ["", *columns(cells, right=(3,))]
+    if preview.changes is not None:
+        lines += ["", "against the live object:", *map(str, preview.changes or (NO_CHANGES,))]
     lines += [""] if preview.warnings or preview.notes else []
     lines += [f"warning: {text}" for text in preview.warnings]
     return lines + [f"note: {text}" for text in preview.notes]
@@ -137,6 +140,8 @@ def _markdown_of(preview: Preview) -> list[str]:
     lines = [f"### `{preview.name}`", "", f"{preview.summary[0].upper()}{preview.summary[1:]}.", ""]
     lines += [f"> **Warning:** {text}" for text in preview.warnings]
     lines += [""] if preview.warnings else []
+    if preview.changes is not None:
+        lines += ["```diff", *map(str, preview.changes or (NO_CHANGES,)), "```", ""]
     lines += ["| | this plan | separate runs |", "|---|---:|---:|", *_markdown_bill(preview), ""]
     total = f"| **total** | | **{span(*preview.counts)}** | **{span(preview.least.tokens, preview.most.tokens)}** |"
     lines += [*_markdown_rows(preview.rows), total, ""]

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -170,6 +171,31 @@ async def has_trial(team: Team) -> bool:
 
 async def has_failed(team: Team, name: str) -> bool:
     return (await team.condition(Kind.TRIAL, name, "Succeeded")).get("status") == "False"
+
+
+class TestLive:
+    """`plan --live`: what applying a manifest would change."""
+
+    async def test_against_the_live_object(self, team: Team, tmp_path: Path) -> None:
+        """Added, changed, refused, or nothing at all; an object that is not there yet has no changes."""
+        spec = make_experiment().to_dict()
+        body = {"apiVersion": "cpt.dev/v1alpha1", "kind": "CPTExperiment", "metadata": {"name": "sweep"}}
+        file = tmp_path / "sweep.yaml"
+
+        async def planned(**changes: Any) -> list[str] | None:
+            file.write_text(json.dumps(body | {"spec": spec | changes}))
+            said = await cpt(team, "plan", "-f", str(file), "--live", "-o", "json")
+            assert said.code == Exit.SUCCESS, said.err
+            found: list[str] | None = json.loads(said.out)["experiments"][0].get("changes")
+            return found
+
+        assert await planned() is None
+        await team.apply("sweep", make_experiment())
+        assert await planned() == []
+        assert await planned(
+            datasets=[*spec["datasets"], {"name": "sql", "uri": "s3://cpt/sql.jsonl"}],
+            training=spec["training"] | {"seed": 1},
+        ) == ["+ datasets[sql]", "! training.seed: 1 (immutable)"]
 
 
 class TestTold:

@@ -46,9 +46,13 @@ class Kubectl:
             raise _meaning(done.stderr.strip())
         return done.stdout
 
-    def get(self, kind: str, name: str) -> Object:
+    def namespace(self) -> str:
+        """Of the context: where objects go that do not say."""
+        return self("config", "view", "--minify", "--output=jsonpath={..namespace}").strip() or "default"
+
+    def get(self, kind: str, name: str, *flags: str) -> Object:
         """One object."""
-        found: Object = json.loads(self("get", kind, name, "--output=json"))
+        found: Object = json.loads(self("get", kind, name, "--output=json", *flags))
         return found
 
     def list(self, kind: str, selector: str = "") -> list[Object]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpt_api.conditions import ConditionType, Reason
+from cpt_api.experiment import CPTExperimentSpec
 from cpt_operator.children import ORDER_ANNOTATION, STAGE_ANNOTATION, TITLE_ANNOTATION
 from cpt_operator.kinds import EXPERIMENT_LABEL
 from cpt_operator.status import condition_of, has_ended, has_failed, has_succeeded, is_at_work, is_stalled, reason_of
@@ -157,6 +158,14 @@ def experiment(kubectl: Kubectl, name: str) -> Experiment:
         names = sorted(item["metadata"]["name"] for item in kubectl.list(EXPERIMENTS))
         there = f"there are: {', '.join(names)}" if names else "there is none"
         raise MissingError(f"there is no CPTExperiment {name!r} in this namespace ({there})") from error
+
+
+def live_spec(kubectl: Kubectl, name: str, namespace: str) -> CPTExperimentSpec | None:
+    """What stands on the cluster now."""
+    try:
+        return CPTExperimentSpec.model_validate(kubectl.get(EXPERIMENTS, name, f"--namespace={namespace}")["spec"])
+    except MissingError:
+        return None
 
 
 def trials_of(kubectl: Kubectl, name: str) -> list[Trial]:

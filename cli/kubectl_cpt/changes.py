@@ -1,0 +1,90 @@
+"""A manifest against the live object: what applying it would change. Pure.
+
+    + datasets[sql]                          new; only its own trials are added
+    ~ scheduling.parallelTrials: 2 -> 4      changed; effective at the next attempts
+    - budget                                 removed
+    ! training.seed: 0 -> 1                  refused by the API server: create an experiment with a new name
+
+Values are compared in their normal form: "10e-6" and "1e-5" are one rate. The rules of what may change are those that
+the CRD holds as CEL, which nothing here can run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cpt_api.experiment import CPTExperimentSpec
+from cpt_api.values import Tokens
+
+_IMMUTABLE = ("model", "replay", "evaluation", "training", "resources.image", "artifacts.reuse")
+_GROWING = ("datasets", "recipe.learningRateSweep.learningRates", "recipe.learningRateSweep.rungs")
+"""Lists that may be appended to."""
+REFUSED = "!"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Of one field."""
+
+    sign: str
+    """+ new, ~ changed, - removed, ! refused."""
+    path: str
+    what: str
+    """Before and after."""
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.path}" + (f": {self.what}" if self.what else "")
+
+
+def changes(live: CPTExperimentSpec, wanted: CPTExperimentSpec) -> list[Change]:
+    """In the order of the fields; empty when applying it changes nothing."""
+    return [_judged(change, live) for change in _compared(live.to_dict(), wanted.to_dict(), "")]
+
+
+def _compared(before: Any, after: Any, path: str) -> Iterator[Change]:
+    if before == after:
+        return
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in [*before, *(key for key in after if key not in before)]:
+            yield from _field(before.get(key), after.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(before, list) and isinstance(after, list):
+        old, new = _by_name(before), _by_name(after)
+        for name in [*old, *(name for name in new if name not in old)]:
+            yield from _field(old.get(name), new.get(name), f"{path}[{name}]")
+    else:
+        yield Change("~", path, f"{before} -> {after}")
+
+
+def _field(before: Any, after: Any, path: str) -> Iterator[Change]:
+    if before is None:
+        yield Change("+", path, _short(after))
+    elif after is None:
+        yield Change("-", path, "")
+    else:
+        yield from _compared(before, after, path)
+
+
+def _by_name(items: Sequence[Any]) -> dict[str, Any]:
+    return {str(item["name"]) if isinstance(item, Mapping) and "name" in item else str(item): item for item in items}
+
+
+def _short(value: Any) -> str:
+    return str(value) if isinstance(value, str | int) else ""
+
+
+def _judged(change: Change, live: CPTExperimentSpec) -> Change:
+    """The same, or refused."""
+    if any(change.path == field or change.path.startswith((f"{field}.", f"{field}[")) for field in _IMMUTABLE):
+        return Change(REFUSED, change.path, f"{change.what or change.sign} (immutable)")
+    grown = next((field for field in _GROWING if change.path.startswith(field)), None)
+    if grown is None:
+        return change
+    is_item = change.path.startswith(f"{grown}[") and change.path.endswith("]")
+    if change.sign != "+" or not is_item:
+        return Change(REFUSED, change.path, f"{change.what or change.sign} (items may only be added)")
+    rungs = live.recipe.learning_rate_sweep.rungs or ()
+    if grown.endswith("rungs") and Tokens.parse(change.what) < max(rungs):
+        return Change(REFUSED, change.path, f"an added rung must be longer than {max(rungs)}")
+    return change

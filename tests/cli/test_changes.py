@@ -1,0 +1,67 @@
+"""What applying a manifest would change, and what the API server would refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kubectl_cpt.changes import changes
+from make import make_experiment
+
+SPEC = make_experiment().to_dict()
+SWEEP = SPEC["recipe"]["learningRateSweep"]
+SQL = {"name": "sql", "uri": "s3://cpt/sql.jsonl"}
+
+
+def sweep(**fields: Any) -> dict[str, Any]:
+    return {"recipe": {"learningRateSweep": SWEEP | fields}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "want"),
+    [
+        pytest.param({}, [], id="nothing"),
+        pytest.param(sweep(learningRates=["0.0001", "10e-4"]), [], id="written otherwise"),
+        pytest.param({"datasets": [*SPEC["datasets"], SQL]}, ["+ datasets[sql]"], id="appended dataset"),
+        pytest.param({"datasets": SPEC["datasets"][::-1]}, [], id="another order"),
+        pytest.param(
+            {"datasets": SPEC["datasets"][:1]}, ["! datasets[perl]: - (items may only be added)"], id="removed dataset"
+        ),
+        pytest.param(
+            {"datasets": [SPEC["datasets"][0] | {"maxTokens": "1M"}, SPEC["datasets"][1]]},
+            ["! datasets[python].maxTokens: 1M (items may only be added)"],
+            id="changed dataset",
+        ),
+        pytest.param(
+            sweep(rungs=["10240", "20480"]),
+            ["+ recipe.learningRateSweep.rungs[20480]: 20480"],
+            id="longer rung",
+        ),
+        pytest.param(
+            sweep(rungs=["5120", "10240"]),
+            ["! recipe.learningRateSweep.rungs[5120]: an added rung must be longer than 10240"],
+            id="shorter rung",
+        ),
+        pytest.param(
+            {"training": SPEC["training"] | {"seed": 1}}, ["! training.seed: 1 (immutable)"], id="immutable, added"
+        ),
+        pytest.param(
+            {"training": SPEC["training"] | {"sequenceLength": 32}},
+            ["! training.sequenceLength: 64 -> 32 (immutable)"],
+            id="immutable, changed",
+        ),
+        pytest.param({"scheduling": {"parallelTrials": 4}}, ["+ scheduling"], id="mutable block"),
+        pytest.param({"suspend": True}, ["+ suspend: True"], id="suspended"),
+    ],
+)
+def test_signs(wanted: dict[str, Any], want: list[str]) -> None:
+    """Each change is one line."""
+    assert list(map(str, changes(make_experiment(), make_experiment(**wanted)))) == want
+
+
+def test_mutable_and_removed() -> None:
+    """Budgets may be raised, and taken away."""
+    live = make_experiment(budget={"tokens": "1M"}, scheduling={"parallelTrials": 2})
+    wanted = make_experiment(scheduling={"parallelTrials": 4})
+    assert list(map(str, changes(live, wanted))) == ["~ scheduling.parallelTrials: 2 -> 4", "- budget"]
