@@ -8,7 +8,9 @@ PIN := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsaf
 NAME ?= cpt
 NODES ?= 1
 
-.PHONY: help setup cluster cluster-down demo test test-fast check format crds docs constraints bench
+SIMULATIONS ?= 2000
+
+.PHONY: help setup cluster cluster-down demo test test-fast check format crds docs constraints bench simulate
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,6 +66,9 @@ constraints: setup ## pin every package anew, with hashes
 	@# what each image installs: its extra's part of the same pins
 	$(PIN) --constraint constraints.txt --extra operator --output-file operator/requirements.txt pyproject.toml
 	$(PIN) --constraint constraints.txt --extra trainer --output-file trainer_image/requirements.txt pyproject.toml
+
+simulate: setup ## the decisions' claims on thousands of simulated experiments; writes docs/evidence (about 40 minutes)
+	PYTHONPATH=tests $(BIN)/python -m simulator --experiments $(SIMULATIONS)
 
 bench: setup ## one benchmark against its peer (NAME=train_overhead)
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.run $(NAME)
