@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -49,14 +50,27 @@ class Run:
 
 def measured(command: Sequence[str | Path], environment: Mapping[str, str]) -> Run:
     """Run a program of one of the benchmarks. It ends the benchmark when it fails."""
-    words = [str(part) for part in command]
-    with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(words, stdout=output, stderr=errors, cwd=ROOT, env={**os.environ, **environment})
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        lines = _lines(output)
-        if process.returncode:
-            sys.exit("\n".join([*lines, *_lines(errors)][-40:]) + f"\n{' '.join(words)}: exit {process.returncode}")
+    return together([command], environment)[0]
+
+
+def together(commands: Sequence[Sequence[str | Path]], environment: Mapping[str, str]) -> list[Run]:
+    """Run programs at the same time: whatever else the machine does, it does to all of them."""
+    with ExitStack() as files:
+        started = []
+        for command in commands:
+            words = [str(part) for part in command]
+            output, errors = (files.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+            process = subprocess.Popen(words, stdout=output, stderr=errors, cwd=ROOT, env={**os.environ, **environment})
+            started.append((words, process, output, errors))
+        return [_ended(*one) for one in started]
+
+
+def _ended(words: Sequence[str], process: subprocess.Popen[bytes], output: IO[bytes], errors: IO[bytes]) -> Run:
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    lines = _lines(output)
+    if process.returncode:
+        sys.exit("\n".join([*lines, *_lines(errors)][-40:]) + f"\n{' '.join(words)}: exit {process.returncode}")
     return Run(json.loads(lines[-1]) if lines else {}, usage.ru_utime + usage.ru_stime)
 
 
