@@ -41,8 +41,13 @@ class Forecast:
     """No rate is dropped."""
     least: Plan
     """Half of the rates are dropped at every rung: more never are."""
-    widened: Plan
-    """As `most`, and every dataset's fitted optimum leaves its grid once, which adds a rate."""
+
+    @property
+    def tokens_of_one_more_rate(self) -> int:
+        """Per dataset: a fitted optimum outside the grid adds one rate, to all rungs at most."""
+        points = [self.recipe.branch_point(rung) for rung in self.recipe.rungs]
+        cooled = sum(rung - point for rung, point in zip(self.recipe.rungs, points, strict=True))
+        return int(points[-1] + cooled)
 
     @property
     def control(self) -> Digest | None:
@@ -63,7 +68,6 @@ def foresee(document: Document[CPTExperimentSpec]) -> Forecast:
         recipe=recipe,
         most=_unfold(document.spec, lambda rates: rates),
         least=_unfold(document.spec, lambda rates: rates[: (len(rates) + 1) // 2]),
-        widened=_unfold(document.spec, lambda rates: rates, widen=True),
     )
 
 
@@ -72,7 +76,7 @@ def tokens(trials: Sequence[PlannedTrial]) -> int:
     return sum(trial.tokens for trial in trials)
 
 
-def _unfold(spec: CPTExperimentSpec, survivors: Survivors, *, widen: bool = False) -> Plan:
+def _unfold(spec: CPTExperimentSpec, survivors: Survivors) -> Plan:
     """Answer every trial until nothing new is planned."""
     context = Context(experiment_uid=_UID, protocol=PROTOCOL, base=sha256(b"base") if spec.model.trial_name else None)
     outcomes: dict[Digest, Outcome] = {}
@@ -82,14 +86,14 @@ def _unfold(spec: CPTExperimentSpec, survivors: Survivors, *, widen: bool = Fals
         if not fresh:
             return made
         for trial in fresh:
-            outcome = Succeeded(_imagined(trial, survivors, widen=widen))
+            outcome = Succeeded(_imagined(trial, survivors))
             outcomes[trial.digest] = outcome
             if trial.spec.type is TrialType.PREFLIGHT:
                 context = replace(context, looks=(*context.looks, Look(trial.spec, outcome)))
     raise AssertionError(f"the plan does not end within {_TURNS_MAX} turns")
 
 
-def _imagined(trial: PlannedTrial, survivors: Survivors, *, widen: bool) -> Result:
+def _imagined(trial: PlannedTrial, survivors: Survivors) -> Result:
     spec = trial.spec
     return Result(
         protocol=PROTOCOL,
@@ -97,11 +101,11 @@ def _imagined(trial: PlannedTrial, survivors: Survivors, *, widen: bool) -> Resu
         type=spec.type,
         inputs=tuple(input_digests(spec)),
         attempt=1,
-        **_products(spec, survivors, widen=widen),
+        **_products(spec, survivors),
     )
 
 
-def _products(spec: CPTTrialSpec, survivors: Survivors, *, widen: bool) -> dict[str, Any]:
+def _products(spec: CPTTrialSpec, survivors: Survivors) -> dict[str, Any]:
     match spec.work:
         case PreflightWork(inputs=inputs):
             seen = [
@@ -117,7 +121,7 @@ def _products(spec: CPTTrialSpec, survivors: Survivors, *, widen: bool) -> dict[
                 "held_out": tuple(_score(text.digest) for text in texts if text.digest),
             }
         case DecideWork() as work:
-            return {"decision": _decision(work, survivors, widen=widen)}
+            return {"decision": _decision(work, survivors)}
         case _:
             return {}
 
@@ -126,7 +130,7 @@ def _score(text: Digest) -> HeldOutScore:
     return HeldOutScore(text=text, bits_per_byte=1.0, standard_error=0.0, documents=1, bytes=1, table="imagined")
 
 
-def _decision(work: DecideWork, survivors: Survivors, *, widen: bool) -> Decision:
+def _decision(work: DecideWork, survivors: Survivors) -> Decision:
     choices = []
     for entry in work.datasets:
         rates = [arm.learning_rate for arm in entry.arms]
@@ -142,7 +146,6 @@ def _decision(work: DecideWork, survivors: Survivors, *, widen: bool) -> Decisio
                 survivors=tuple(rates if work.last else survivors(rates)),
                 chosen=rates[0],
                 verdict="Chosen",
-                fitted_vertex=LearningRate.parse("999") if widen else None,  # above every grid
                 reason="imagined",
             )
         )

@@ -20,6 +20,7 @@ from kubectl_cpt.numbers import amount
 UNRESOLVED = "unresolved"
 """Stands for every digest: they hang on what Preflight will see."""
 _EPOCHS_WARNED = 4
+_ROUNDING_WARNED = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def own_tokens(spec: CPTTrialSpec) -> int:
 
 def _summary(recipe: Recipe) -> str:
     datasets, rates = len(recipe.spec.datasets), len(recipe.rates)
-    rungs = ", ".join(map(str, recipe.rungs))
+    rungs = ", ".join(map(amount, recipe.rungs))
     return (
         f"learning-rate sweep of {datasets} {_plural('dataset', datasets)} at {rates} {_plural('rate', rates)} "
         f"({', '.join(map(str, recipe.rates))}), compared at {rungs} tokens"
@@ -175,7 +176,7 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
     if spec.evaluate:
         return f"the base on {len(spec.evaluate.held_out)} held-out texts"
     rung = rung_of(forecast, trial)
-    at = f"rung {recipe.rungs.index(rung) + 1} at {rung} tokens" if rung in recipe.rungs else "other segments"
+    at = f"rung {recipe.rungs.index(rung) + 1} at {amount(rung)} tokens" if rung in recipe.rungs else "other segments"
     if spec.decide:
         return f"{at}: decision"
     if spec.train and {c.dataset.digest for c in spec.train.phases[0].mixture} == {forecast.control}:
@@ -206,7 +207,7 @@ def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: int) -> Iterator[st
 def _sizes(spec: CPTExperimentSpec, recipe: Recipe) -> Iterator[str]:
     for given in spec.recipe.learning_rate_sweep.rungs or ():
         rounded = recipe.whole_batches(given)
-        if rounded != given:
+        if abs(rounded - given) > _ROUNDING_WARNED * given:
             yield f"rung {given} becomes {rounded}: whole global batches of {recipe.batch_tokens} tokens"
     resources = spec.resources
     per_node = (resources.gpus_per_node or resources.processes_per_node if resources else None) or 1
@@ -231,8 +232,8 @@ def _notes(document: Document[CPTExperimentSpec], manifests: Manifests, forecast
     yield f"names and digests are {UNRESOLVED} until Preflight has seen the inputs; equal trials that exist are free"
     if len(forecast.recipe.rungs) > 1:
         yield "the lower numbers: half of the rates dropped at every rung; the upper ones: none"
-    extra = tokens(forecast.widened.trials) - tokens(forecast.most.trials)
-    if extra:
+    if len(forecast.recipe.rates) > 1:
+        extra = len(document.spec.datasets) * forecast.tokens_of_one_more_rate
         yield f"where a fitted optimum lies outside the grid one rate is added: at most {amount(extra)} tokens more"
     base = document.spec.model.trial_name
     if base and not any(trial.name == base for trial in manifests.trials):

@@ -70,10 +70,19 @@ class TestBounds:
         assert tokens(two.least.trials) == first + 2 * 3 * second
         assert tokens(two.most.trials) == first + 2 * 5 * second
 
-    def test_a_widened_grid_costs_more(self) -> None:
-        """One more rate per dataset, without a control."""
-        forecast = foresee(Document("a", "b", make_experiment()))
-        assert tokens(forecast.widened.trials) - tokens(forecast.most.trials) == 2 * 10240
+    def test_one_more_rate(self) -> None:
+        """What it adds per dataset is what each rate of the grid costs there."""
+        rungs = ["10240", "20480"]
+        totals = []
+        for rates in (["1e-4", "1e-3"], ["1e-4", "1e-3", "1e-2"]):
+            spec = make_experiment(
+                recipe={"learningRateSweep": {"learningRates": rates, "rungs": rungs}},
+                replay=None,
+                evaluation={"target": make_experiment().to_dict()["evaluation"]["target"]},
+            )
+            forecast = foresee(Document("a", "b", spec))
+            totals.append(tokens(forecast.most.trials))
+        assert totals[1] - totals[0] == 2 * forecast.tokens_of_one_more_rate
 
 
 class TestBill:
