@@ -151,6 +151,15 @@ class OperatorProcess:
         self.kill()
 
 
+TINY: dict[str, Any] = {
+    "datasets": [{"name": "python", "uri": "s3://cpt/sources/python.jsonl"}],
+    "replay": None,
+    "evaluation": {"target": {"suite": "Heldout", "datasets": ["python"]}},
+    "recipe": {"learningRateSweep": {"learningRates": ["1e-4"], "rungs": ["10240"]}},
+}
+"""Five trials."""
+
+
 class Request(NamedTuple):
     """A line of the audit log."""
 
@@ -177,6 +186,8 @@ class Team:
         self.namespace = namespace
         self.began = time.time()
         self.nodes: set[asyncio.Task[None]] = set()
+        self.keep = False
+        """Whether the namespace outlives the block."""
 
     async def __aenter__(self) -> Self:
         self.api = await ApiServer.login(str(self.lab.plane.kubeconfig))
@@ -187,7 +198,8 @@ class Team:
 
     async def __aexit__(self, *_: object) -> None:
         with suppress(ApiError):
-            await self.api.request("delete", f"/api/v1/namespaces/{self.namespace}")
+            if not self.keep:
+                await self.api.request("delete", f"/api/v1/namespaces/{self.namespace}")
         await self.api.close()
 
     # --- what people do ---------------------------------------------------------------------------------------------

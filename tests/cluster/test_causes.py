@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.harness import Lab, Team, commits, kubelet
-from cluster.test_scale import TINY
+from cluster.harness import TINY, Lab, Team, commits, kubelet
+from cluster.test_refusals import LOOK
 from cluster.test_sharing import never_trains
 from cpt_api.result import Finding, Outcome, Result
 from cpt_api.trial import TrialDocument, TrialType
 from cpt_operator.kinds import Kind
-from cpt_operator.status import is_at_work
+from cpt_operator.status import has_ended, is_at_work
 from make import make_experiment, make_result
 
 
@@ -105,21 +105,43 @@ async def test_suspend_and_resume(lab: Lab, team: Team) -> None:
 
 
 async def test_inputs_are_looked_at_again(lab: Lab, team: Team) -> None:
-    """Findings stall the experiment; a dataset more brings a new look, and the old one goes."""
+    """Findings stall the experiment; each dataset more brings a new look, and looks that told nothing go."""
 
     def finds(document: TrialDocument) -> Result | None:
         look = document.spec.preflight
-        if look is None or look.round > 1:
+        if look is None or look.round > 2:
             return commits(document)
-        finding = Finding(input="perl", reason="Empty", message="no documents at s3://cpt/sources/perl.jsonl")
+        finding = Finding(reason="StoreRefused", message="the store takes no conditional writes")
         return make_result(document.spec, findings=(finding,), outcome=Outcome.FINDINGS)
 
-    sql = {"name": "sql", "uri": "s3://cpt/sources/sql.jsonl"}
     datasets = [d.to_dict() for d in make_experiment().datasets]
     with lab.operator(team.namespace):
         async with kubelet(team, finds):
             await team.apply("sweep", make_experiment())
             await team.until_reason("PreflightFailed")
-            assert "no documents" in (await team.condition(Kind.EXPERIMENT, "sweep", "Stalled"))["message"]
-            await team.apply("sweep", make_experiment(datasets=[*datasets, sql]))
+            assert "no conditional writes" in (await team.condition(Kind.EXPERIMENT, "sweep", "Stalled"))["message"]
+            for name, rounds in (("sql", [1, 2]), ("tcl", [1, 3])):
+                datasets.append({"name": name, "uri": f"s3://cpt/sources/{name}.jsonl"})
+                await team.apply("sweep", make_experiment(datasets=datasets))
+
+                async def looked(rounds: list[int] = rounds) -> bool:
+                    looks = [trial for trial in await team.trials() if "-pre-" in trial.name]
+                    ended = all(has_ended(look.status) for look in looks)
+                    return ended and sorted(look.spec["preflight"]["round"] for look in looks) == rounds
+
+                await team.until(looked)
             await team.until_reason("Completed", seconds=120)
+
+
+async def test_a_foreign_job_of_that_name(lab: Lab, team: Team) -> None:
+    """It is left alone, and the trial says what is in the way."""
+    template = {"spec": {"containers": [{"name": "pytorch", "image": "x"}]}}
+    await team.create(Kind.JOB, "look-1", {"pytorchReplicaSpecs": {"Master": {"template": template}}})
+    await team.create(Kind.TRIAL, "look", LOOK)
+    with lab.operator(team.namespace):
+
+        async def told() -> bool:
+            return (await team.condition(Kind.TRIAL, "look", "Stalled")).get("reason") == "NameTaken"
+
+        await team.until(told)
+    assert await team.get(Kind.JOB, "look-1") is not None

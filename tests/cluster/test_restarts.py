@@ -81,7 +81,7 @@ async def leading(*processes: OperatorProcess) -> OperatorProcess:
 
 async def test_two_leaders_at_once(lab: Lab, team: Team) -> None:
     """As after a forced Lease: both work at everything, and do no harm."""
-    with lab.operator(team.namespace, lease=1), lab.operator(team.namespace, lease=2):
+    with lab.operator(team.namespace), lab.operator(team.namespace, lease=1):
         async with kubelet(team):
             await team.apply("sweep", make_experiment())
             await team.until_reason("Completed")

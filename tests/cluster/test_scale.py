@@ -1,25 +1,16 @@
-"""A big experiment, and many that have nothing to do."""
+"""A big experiment."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import Counter
-from typing import Any
 
 from cluster.harness import Lab, Team, kubelet
 from cluster.test_sharing import never_trains
 from cpt_operator.kinds import Kind
-from cpt_operator.status import has_ended, reason_of
+from cpt_operator.status import reason_of
 from make import make_experiment
-
-TINY: dict[str, Any] = {
-    "datasets": [{"name": "python", "uri": "s3://cpt/sources/python.jsonl"}],
-    "replay": None,
-    "evaluation": {"target": {"suite": "Heldout", "datasets": ["python"]}},
-    "recipe": {"learningRateSweep": {"learningRates": ["1e-4"], "rungs": ["10240"]}},
-}
-"""Five trials."""
 
 
 async def test_200_trials(lab: Lab, team: Team) -> None:
@@ -54,22 +45,3 @@ async def test_200_trials(lab: Lab, team: Team) -> None:
     writes = Counter(r.name for r in team.requests() if r.is_write and r.name != "sweep")
     assert max(writes.values()) <= 6
     assert resident <= 120 * 2**20
-
-
-async def test_finished_experiments_cost_nothing(lab: Lab, team: Team) -> None:
-    """Ten of them, for a minute: not one write but the Lease's."""
-    names = [f"done-{i}" for i in range(10)]
-    with lab.operator(team.namespace):
-        async with kubelet(team):
-            for name in names:
-                await team.apply(name, make_experiment(**TINY))
-            for name in names:
-                await team.until_reason("Completed", name)
-
-            async def all_ended() -> bool:
-                return all(has_ended(trial.status) for trial in await team.trials())
-
-            await team.until(all_ended)
-        began = time.time()
-        await asyncio.sleep(60)  # nothing is what must happen
-        assert [r for r in team.requests(began) if r.is_write] == []
