@@ -3,10 +3,10 @@
 The planner unfolds as answers arrive, so every trial is answered at once: Preflight finds everything, every segment
 ends well, and decisions drop either no rate (the most that can be trained) or half of them at every rung (the least).
 
-    4 rates, 2 rungs, 2 datasets, 2 replicates      most: 56 trials      least: 48 trials
+    4 rates, 2 rungs, 2 datasets, 2 replicates      most: 57 trials      least: 49 trials
 
 The shape and the counts are real; digests are not, since they hang on what Preflight will see: nobody may show them.
-Price: 40 ms for 60 trials.
+Price: 60 ms for 60 trials.
 """
 
 from __future__ import annotations

@@ -7,22 +7,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
+N = TypeVar("N", int, float)
 _EXACT_BELOW = 100_000_000
 _SUFFIXES = (("T", 10**12), ("B", 10**9), ("M", 10**6))
 
 
-def amount(count: int) -> str:
+def amount(count: float) -> str:
     """A count of tokens, trials or parameters."""
     if abs(count) < _EXACT_BELOW:
-        return f"{count:,d}"
+        return f"{count:,.0f}"
     suffix, multiple = next(entry for entry in _SUFFIXES if abs(count) >= entry[1])
     return f"{count / multiple:.4g}{suffix}"
 
 
-def span(least: float, most: float, show: Callable[[int], str] = amount) -> str:
-    """One number, or two when they differ."""
-    low, high = show(int(least)), show(int(most))
+def span(least: N, most: N, show: Callable[[N], str] = amount) -> str:
+    """One number, or two when they look different."""
+    low, high = show(least), show(most)
     return low if low == high else f"{low} to {high}"
 
 

@@ -89,7 +89,7 @@ def _bill_cells(preview: Preview) -> Iterator[Cells]:
     for label, name, show in _PRICED:
         values = (getattr(least, name), getattr(most, name))
         if values[1] is not None:
-            yield (label, span_of(*values, show), f"separate runs {show(getattr(naive, name))}")
+            yield (label, span(*values, show), f"separate runs {show(getattr(naive, name))}")
 
 
 _PRICED = (
@@ -97,12 +97,6 @@ _PRICED = (
     ("GPU-hours", "gpu_hours", numbers.hours),
     ("price", "cost", numbers.money),
 )
-
-
-def span_of(least: float, most: float, show: Any) -> str:
-    """One number, or two when they look different."""
-    low, high = show(least), show(most)
-    return low if low == high else f"{low} to {high}"
 
 
 def _ratio(preview: Preview) -> str:
@@ -157,7 +151,7 @@ def _markdown_bill(preview: Preview) -> Iterator[str]:
     for label, name, show in _PRICED:
         values = (getattr(preview.least, name), getattr(preview.most, name))
         if values[1] is not None:
-            yield f"| {label} | {span_of(*values, show)} | {show(getattr(naive, name))} |"
+            yield f"| {label} | {span(*values, show)} | {show(getattr(naive, name))} |"
 
 
 def _markdown_rows(rows: Sequence[Row]) -> list[str]:
