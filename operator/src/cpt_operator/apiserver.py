@@ -164,7 +164,8 @@ class ApiServer:
         try:
             code, answer = await self._send(verb, path, query or {}, body, timeout_seconds)
         except TimeoutError:
-            raise ApiUnavailable(f"the API server did not answer within {timeout_seconds:g} s") from None
+            seconds = time.monotonic() - began
+            raise ApiUnavailable(f"the API server did not answer within {seconds:.1f} s") from None
         except aiohttp.ClientError as error:
             code = "unreachable"
             raise ApiUnavailable(f"the API server does not answer: {error}") from None

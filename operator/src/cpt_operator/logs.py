@@ -14,6 +14,7 @@ _LIBRARIES = {
     "kopf": logging.WARNING,
     "kopf.objects": logging.ERROR,
     "aiohttp": logging.WARNING,
+    "botocore": logging.WARNING,
     "asyncio": logging.WARNING,
 }
 """kopf.objects speaks of every event of every object."""

@@ -221,8 +221,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     configure()
     identity = os.environ.get("HOSTNAME") or socket.gethostname()  # of a pod its name, which a restart keeps
+    kubeconfig = os.environ.get("KUBECONFIG")
     try:
-        return asyncio.run(run(Settings.load(options.config), os.environ.get("KUBECONFIG"), identity))
+        settings = Settings.load(options.config)
+        if kubeconfig and not Path(kubeconfig).exists():
+            raise LoginError(f"KUBECONFIG names {kubeconfig}, which does not exist: name one file that does")
+        return asyncio.run(run(settings, kubeconfig, identity))
     except (SettingsError, LoginError) as error:
         sys.stderr.write(f"cpt-operator: {error}\n")
         return 2
