@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cpt_trainer.batches import Batch
-from cpt_trainer.flops import cost_of
+from cpt_trainer.flops import Cost, cost_of
 from cpt_trainer.model import Trainee, make, read_config
 from trainer_image.kit import CONFIG
 
@@ -43,3 +43,21 @@ def test_formula(tied: bool, kv_heads: int) -> None:
 def test_convention() -> None:
     """The convention stands beside the number."""
     assert "head counted" in cost_of(make_trainee().lm).training(T, T).convention
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "want"),
+    [
+        ("NVIDIA H100 80GB HBM3", 8, 0.25),
+        ("NVIDIA H100 PCIe", 8, 0.25 * 989 / 756),
+        ("NVIDIA GB200", 8, 0.25 * 989 / 2500),
+        ("Some other device", 8, None),
+        ("cpu", 0, None),
+    ],
+)
+def test_mfu(device: str, gpus: int, want: float | None) -> None:
+    """The longest name that fits counts, and an unknown device has no figure."""
+    cost = Cost(per_token=2 * 10**9, per_pair=10**6)  # 3 * (2 + 1) = 9 GF per token at a length of 1000
+    tokens_per_second = 0.25 * 8 * 989e12 / 9e9
+    found = cost.mfu_full_attention(1000, tokens_per_second, gpus, device)
+    assert found == (pytest.approx(want) if want else None)

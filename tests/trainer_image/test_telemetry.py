@@ -111,7 +111,8 @@ class TestMetrics:
         """Every name is served, and there are at most 30 series, however many datasets and texts there are."""
         [port] = free_ports(1)
         telemetry = make_telemetry(Trial(trial.document, trial.store, metrics_port=port))
-        telemetry.committed = Statistics(committed_step=2)
+        telemetry.note_committed(Statistics(committed_step=2))
+        telemetry.mfu = 0.4
         telemetry.epochs = dict.fromkeys(DATASETS, 0.5)
         telemetry.held_out = tuple(
             HeldOutScore(text=text, bits_per_byte=1.5, standard_error=0.1, documents=2, bytes=10, table="t")

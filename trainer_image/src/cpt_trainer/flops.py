@@ -12,6 +12,7 @@ Only a forward pass is a third of it. 6 N D is for budgets, never for how well a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,21 @@ from cpt_api.result import Flops
 
 TRAINING = "6(N-embeddings) + 12*layers*heads*headDim*pairs; causal, documents' real lengths; head counted"
 FORWARD = "2(N-embeddings) + 4*layers*heads*headDim*pairs; causal, documents' real lengths; head counted"
+
+
+PEAKS: Mapping[str, float] = {
+    "A100": 312e12,
+    "H20": 148e12,
+    "H100": 989e12,
+    "H100 NVL": 835e12,
+    "H100 PCIe": 756e12,
+    "H200": 989e12,
+    "B200": 2250e12,
+    "GB200": 2500e12,
+    "L40S": 362e12,
+    "MI300X": 1300e12,
+}
+"""Dense bf16 operations per second, by what stands in a device's name (torchtitan's table)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,19 @@ class Cost:
     def forward(self, tokens: int, pairs: int) -> Flops:
         """Forward alone."""
         return Flops(total=float(self.forward_operations(tokens, pairs)), convention=FORWARD)
+
+    def mfu_full_attention(
+        self, sequence_tokens: int, tokens_per_second: float, gpus: int, device: str
+    ) -> float | None:
+        """Part of the peak that training uses, every pair of a sequence counted, as torchtitan and PaLM count.
+
+        None for a device that is not in PEAKS: no figure is better than a guess.
+        """
+        known = [name for name in PEAKS if name in device]
+        if not known or not gpus:
+            return None
+        per_token = 3 * (self.per_token + self.per_pair * sequence_tokens)
+        return tokens_per_second * per_token / (gpus * PEAKS[max(known, key=len)])
 
     def forward_operations(self, tokens: int, pairs: int) -> int:
         """Of so many tokens with so many pairs that see each other."""

@@ -49,6 +49,11 @@ class Process:
         """Of all ranks."""
         return self.size if self.device.type == "cuda" else 0
 
+    @property
+    def device_name(self) -> str:
+        """As its maker calls it."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+
     def mesh(self) -> DeviceMesh:
         """All ranks in a row."""
         if not dist.is_initialized():  # one rank that shards, for the sake of its precision

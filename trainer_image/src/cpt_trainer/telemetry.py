@@ -91,6 +91,10 @@ class Telemetry:
     """When it ended."""
     committed: Statistics = field(default_factory=Statistics)
     """Of checkpoints."""
+    committed_time: float | None = None
+    """When a checkpoint was last seen to be committed."""
+    mfu: float | None = None
+    """None on devices whose peak is not known."""
     held_out: tuple[HeldOutScore, ...] = ()
     """The latest."""
     epochs: Mapping[Digest, float] = field(default_factory=dict)
@@ -139,6 +143,12 @@ class Telemetry:
         if now - self._said >= _LOG_SECONDS:
             self._said = now
             log.info("step", **json.loads(step.line()), tokensPerSecond=round(self.tokens_per_second))
+
+    def note_committed(self, statistics: Statistics) -> None:
+        """Take note of checkpoints."""
+        if statistics.committed_step != self.committed.committed_step:
+            self.committed_time = time.time()
+        self.committed = statistics
 
     def note_scores(self, step: int, scores: Sequence[HeldOutScore]) -> None:
         """Take note of held-out scores."""
@@ -237,12 +247,14 @@ METRICS: Mapping[str, str] = {
     "cpt_train_learning_rate": "Of the last step.",
     "cpt_train_gradient_norm": "Global norm of the last step, before clipping.",
     "cpt_train_tokens_per_second": "Of the last step, all ranks.",
+    "cpt_train_mfu_full_attention_ratio": "Part of the devices' bf16 peak, full attention counted; known devices only.",
     "cpt_train_flops_total": "Floating-point operations of this attempt; causal, real document lengths.",
     "cpt_train_data_wait_seconds_total": "Time that steps of this attempt waited for data.",
     "cpt_train_skipped_steps_total": "Steps of this attempt with a gradient that was not finite.",
     "cpt_train_loss_spikes_total": "Losses six standard deviations above the mean of the 128 before.",
     "cpt_train_last_step_timestamp_seconds": "When the last step ended.",
     "cpt_train_checkpoint_committed_step": "The last step in a checkpoint.",
+    "cpt_train_checkpoint_timestamp_seconds": "When a checkpoint was last seen to be committed.",
     "cpt_train_checkpoint_block_seconds": "How long the last save held up training.",
     "cpt_train_checkpoint_flush_seconds": "How long the last committed save took after that.",
     "cpt_train_checkpoint_bytes": "Size of the last committed save.",
@@ -293,6 +305,8 @@ def _series(state: Telemetry) -> dict[str, tuple[str, Series]]:
         "cpt_train_skipped_steps_total": state.skipped_steps,
         "cpt_train_loss_spikes_total": state.spikes,
         "cpt_train_checkpoint_committed_step": saved.committed_step,
+        "cpt_train_checkpoint_timestamp_seconds": state.committed_time,
+        "cpt_train_mfu_full_attention_ratio": state.mfu,
         "cpt_train_checkpoint_block_seconds": saved.block_seconds,
         "cpt_train_checkpoint_flush_seconds": saved.flush_seconds,
         "cpt_train_checkpoint_bytes": saved.bytes,

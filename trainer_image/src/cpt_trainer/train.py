@@ -202,9 +202,12 @@ def _note(run: Run, step: Step) -> None:
     if not run.leads:
         return
     run.past[step.step] = Past(step.loss, step.flops, step.gradient_norm is None)
-    run.telemetry.committed = run.checkpointer.statistics()
+    run.telemetry.note_committed(run.checkpointer.statistics())
     counts = run.segment.order.counts(step.step * run.segment.batch)
     run.telemetry.epochs = {name: count / run.reader.sequences(name) for name, count in counts.items()}
+    run.telemetry.mfu = run.cost.mfu_full_attention(
+        run.work.sequence_length, run.segment.batch_tokens / step.seconds, run.process.gpus, run.process.device_name
+    )
     run.telemetry.note(step, run.segment.batch_tokens)
 
 
@@ -233,7 +236,7 @@ def _stop(run: Run, step: int) -> NoReturn:
     except StorageError as error:
         log.warning("not_saved", step=step, error=str(error))
     run.watch.committed_step = run.checkpointer.statistics().committed_step
-    run.telemetry.committed = run.checkpointer.statistics()
+    run.telemetry.note_committed(run.checkpointer.statistics())
     if run.leads:
         run.telemetry.flush_within(_LAST_LINES_SECONDS)
     raise run.watch.terminated(f"asked to end after step {step}")
@@ -297,7 +300,7 @@ def _give_up(run: Run, step: int, why: str) -> NoReturn:
 def _tell(run: Run) -> None:
     """Readers of progress learn what is committed."""
     run.watch.committed_step = run.checkpointer.statistics().committed_step
-    run.telemetry.committed = run.checkpointer.statistics()
+    run.telemetry.note_committed(run.checkpointer.statistics())
     if run.leads:
         run.telemetry.put_progress()
         run.telemetry.flush()
