@@ -14,7 +14,7 @@ import pytest
 
 from cpt_local import tenants
 from cpt_local.cluster import Cluster
-from e2e.lab import Lab
+from e2e.lab import Lab, experiment, preparation, training
 
 LabFactory = Callable[[str], Lab]
 
@@ -43,3 +43,14 @@ def lab_factory(cluster: Cluster) -> LabFactory:
         return Lab(cluster, namespace)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def swept(lab_factory: LabFactory) -> Lab:
+    """A namespace with a base and the finished experiments `one` and `two`, which mean the same."""
+    lab = lab_factory("sweep")
+    lab.apply(*preparation(lab), training("base", 60))
+    lab.apply(experiment(lab, "one"), experiment(lab, "two"))
+    for name in ("one", "two"):
+        lab.wait(f"cptx/{name}", "Succeeded", seconds=280)
+    return lab

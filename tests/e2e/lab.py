@@ -100,6 +100,16 @@ class Lab:
             finally:
                 process.kill()
 
+    def trials_of(self, experiment: str) -> list[Manifest]:
+        """Its children."""
+        return self.get_all("cptt", f"cpt.dev/experiment={experiment}")
+
+    def get_all(self, kind: str, selector: str) -> list[Manifest]:
+        """Objects by label."""
+        found: Manifest = json.loads(self.kubectl("get", kind, f"--selector={selector}", "--output=json"))
+        items: list[Manifest] = found["items"]
+        return items
+
     def events(self, name: str) -> list[str]:
         """`reason: message` of the events about an object."""
         items = json.loads(self.kubectl("get", "events", f"--field-selector=involvedObject.name={name}", "-ojson"))

@@ -5,34 +5,16 @@ from __future__ import annotations
 import json
 import urllib.parse
 import urllib.request
-from typing import Any
 
 import pytest
 
-from e2e.lab import Lab, Manifest, audit_entries, conditions, experiment, preparation, repository, training
+from e2e.lab import Lab, audit_entries, conditions, experiment, repository
 
 pytestmark = pytest.mark.e2e
 
 BUDGET = "cpt_experiment_budget_tokens"
 """Only of experiments that have one."""
 OPERATOR = "system:serviceaccount:cpt-system:cpt-operator"
-
-
-@pytest.fixture(scope="module")
-def swept(lab_factory: Any) -> Lab:
-    """A namespace with a base and the finished experiments `one` and `two`, which mean the same."""
-    lab: Lab = lab_factory("sweep")
-    lab.apply(*preparation(lab), training("base", 60))
-    lab.apply(experiment(lab, "one"), experiment(lab, "two"))
-    for name in ("one", "two"):
-        lab.wait(f"cptx/{name}", "Succeeded", seconds=280)
-    return lab
-
-
-def trials_of(lab: Lab, name: str) -> list[Manifest]:
-    """Children of an experiment."""
-    items: list[Manifest] = json.loads(lab.kubectl("get", "cptt", f"-lcpt.dev/experiment={name}", "-ojson"))["items"]
-    return items
 
 
 class TestAnswer:
@@ -54,7 +36,7 @@ class TestAnswer:
         digests = [
             item["status"]["digest"]
             for name in ("one", "two")
-            for item in trials_of(swept, name)
+            for item in swept.trials_of(name)
             if item["status"]["attempts"]["total"] > 0
         ]
         assert len(digests) == len(set(digests))
@@ -93,7 +75,7 @@ class TestConventions:
 
     def test_deleting_a_finished_trial_trains_nothing(self, swept: Lab) -> None:
         """It comes back as reused, without a pod."""
-        victim = next(item for item in trials_of(swept, "one") if item["spec"]["type"] == "Train")
+        victim = next(item for item in swept.trials_of("one") if item["spec"]["type"] == "Train")
         name, uid = victim["metadata"]["name"], victim["metadata"]["uid"]
         swept.kubectl("delete", f"cptt/{name}")
         swept.kubectl("wait", f"cptt/{name}", "--for=create", "--timeout=30s")
