@@ -108,7 +108,7 @@ def satterthwaite(parts: Iterable[tuple[float, float]]) -> float:
     total = math.fsum(variance for variance, _ in parts)
     if total == 0:
         return min(df for _, df in parts)
-    return total**2 / math.fsum(variance**2 / df for variance, df in parts)
+    return 1 / math.fsum((variance / total) ** 2 / df for variance, df in parts)  # shares: squares of tiny ones vanish
 
 
 def t_quantile(probability: float, df: float) -> float:
