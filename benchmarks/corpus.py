@@ -1,6 +1,6 @@
 """Real text without a download: the Python sources of the pinned packages, with a tokenizer made of them.
 
-texts = corpus(folder, vocabulary=32_000)     16 MB, the same on every machine with the same constraints.txt
+texts = corpus(folder, vocabulary=32_000)     64 MB, the same on every machine with the same constraints.txt
 Bench(texts, store).run("prepare", spec)      a trial, carried out by `cpt-trainer` with a folder as store
 """
 
@@ -26,7 +26,7 @@ from cpt_api.values import Digest
 from cpt_trainer.sources import list_files
 from cpt_trainer.store import Address, Store, open_address
 
-CORPUS_BYTES = 16_000_000
+CORPUS_BYTES = 64_000_000
 DOCUMENT_BYTES = range(1_000, 200_000)
 TOKENIZER_BYTES = 4_000_000
 END = "<|end-of-file|>"
