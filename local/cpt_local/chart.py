@@ -70,6 +70,7 @@ def values(cluster: Cluster) -> dict[str, Any]:
         },
         "trials": {"profiles": profiles},
         "podAnnotations": {"cpt.dev/source": _source_digest()},
+        "nodeSelector": node.FIRST,
     }
 
 

@@ -31,6 +31,9 @@ HIDDEN = ("/run", "/var/lib", "/var/log")
 FAKE_GPU = "cpt.dev/fake-gpu"
 """An extended resource: requests for it are scheduled as for a GPU, and hold nothing."""
 
+FIRST = {"kubernetes.io/hostname": "node-1"}
+"""Where the operators run, so that a test may lose any other node."""
+
 _KERNEL_SETTINGS = {
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",

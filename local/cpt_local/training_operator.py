@@ -15,6 +15,7 @@ import yaml
 from cpt_local import cache, programs
 from cpt_local.cluster import Cluster
 from cpt_local.images import PYTHON, Image, program_layer
+from cpt_local.node import FIRST
 
 NAMESPACE = "kubeflow"
 _TIMEOUT = "120s"
@@ -43,7 +44,11 @@ _CONTAINER = {
     "args": ["--pytorch-init-container-template-file=/etc/init/init.yaml"],
     "volumeMounts": [{"name": "init", "mountPath": "/etc/init"}],
 }
-_POD = {"containers": [_CONTAINER], "volumes": [{"name": "init", "configMap": {"name": "init-container"}}]}
+_POD = {
+    "containers": [_CONTAINER],
+    "volumes": [{"name": "init", "configMap": {"name": "init-container"}}],
+    "nodeSelector": FIRST,
+}
 _DEPLOYMENT = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",

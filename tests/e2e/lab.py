@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from cpt_api.layout import data_prefix, result_key
@@ -61,7 +60,9 @@ class Lab:
 
     def apply(self, *manifests: Manifest) -> str:
         """Apply them on the server's side."""
-        return self.kubectl("apply", "--server-side", "--filename=-", stdin=yaml.safe_dump_all(manifests))
+        # not YAML: PyYAML writes the string 1e-3 without quotes, and kubectl would read a number
+        items = {"apiVersion": "v1", "kind": "List", "items": manifests}
+        return self.kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(items))
 
     def get(self, what: str) -> Manifest:
         """One object, or a list of them."""

@@ -45,7 +45,7 @@ def begin(lab: Lab, name: str) -> None:
     lab.wait_reason(f"cptt/{name}", "Running", seconds=90)
     pod = f"pod/{name}-1-master-0"
     with lab.watch("logs", "--follow", pod) as lines:
-        assert any('"step"' in line for line in lines), lab.kubectl("logs", pod)
+        assert any('"event": "step"' in line for line in lines), lab.kubectl("logs", pod)
 
 
 def finish(lab: Lab, name: str) -> Manifest:
