@@ -13,9 +13,9 @@ import pytest
 from cpt_local import node, s3, up
 from e2e.lab import Lab, Manifest, conditions, preparation, training
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-STEPS = 2500
+STEPS = 1500
 """Long enough to be disturbed in the middle."""
 
 
@@ -24,7 +24,7 @@ def calm(lab_factory: Callable[[str], Lab]) -> Lab:
     """A namespace with the finished, undisturbed training `calm`."""
     lab = lab_factory("faults")
     lab.apply(*preparation(lab), training("calm", STEPS, salt="calm"))
-    lab.wait("cptt/calm", "Succeeded", seconds=200)
+    lab.wait("cptt/calm", "Succeeded", seconds=300)
     return lab
 
 
@@ -50,7 +50,7 @@ def begin(lab: Lab, name: str) -> None:
 
 def finish(lab: Lab, name: str) -> Manifest:
     """Its end, after which it must have made the very steps of the undisturbed run."""
-    attempts: Manifest = lab.wait(f"cptt/{name}", "Succeeded", seconds=240)["status"]["attempts"]
+    attempts: Manifest = lab.wait(f"cptt/{name}", "Succeeded", seconds=300)["status"]["attempts"]
     assert lab.losses(name) == lab.losses("calm")
     return attempts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.parse
 import urllib.request
 
@@ -10,7 +11,7 @@ import pytest
 
 from e2e.lab import Lab, audit_entries, conditions, experiment, repository
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 BUDGET = "cpt_experiment_budget_tokens"
 """Only of experiments that have one."""
@@ -45,7 +46,7 @@ class TestAnswer:
         """Reused results give the same answer."""
         one, two = (swept.get(f"cptx/{name}")["status"] for name in ("one", "two"))
         assert one["datasets"] == two["datasets"]
-        assert one["best"] == two["best"]
+        assert one["best"] | {"trial": ""} == two["best"] | {"trial": ""}
 
 
 class TestConventions:
@@ -97,9 +98,13 @@ class TestOperation:
         names = (repository() / "tests/operator/golden/metrics.txt").read_text().split("\n")
         wanted = {line.split()[0] for line in names if line.startswith("cpt_experiment_")} - {BUDGET}
         query = urllib.parse.urlencode({"match[]": f'{{namespace="{swept.namespace}"}}'})
-        with urllib.request.urlopen(f"{swept.cluster.prometheus_url}/api/v1/series?{query}") as answer:  # noqa: S310
-            series = json.load(answer)["data"]
-        assert wanted <= {item["__name__"] for item in series}
+        deadline = time.monotonic() + 60
+        missing = wanted
+        while missing and time.monotonic() < deadline:  # the next scrape may be seconds away
+            with urllib.request.urlopen(f"{swept.cluster.prometheus_url}/api/v1/series?{query}") as answer:  # noqa: S310
+                missing = wanted - {series["__name__"] for series in json.load(answer)["data"]}
+            time.sleep(1)
+        assert missing == set()
 
     def test_the_operator_asked_for_nothing_forbidden(self, swept: Lab) -> None:
         """Its ServiceAccount has every right that it uses."""

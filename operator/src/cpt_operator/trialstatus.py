@@ -72,7 +72,9 @@ def _of_result(
 def _of_progress(view: TrialView, progress: Progress, names: Mapping[Digest, str]) -> dict[str, Any]:
     done = max(0, progress.tokens - _start_tokens(view))
     planned = max(1, progress.planned_tokens - _start_tokens(view))
-    changes: dict[str, Any] = {"tokens": Tokens(done), "progress": min(100, 100 * done // planned)}
+    changes: dict[str, Any] = {"progress": min(100, 100 * done // planned)}
+    if view.spec and view.spec.train:  # the others' are read, not trained: they are no cost
+        changes["tokens"] = Tokens(done)
     if progress.held_out:
         changes["scores"] = _scores(progress.held_out, names)
     return changes
