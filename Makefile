@@ -37,10 +37,10 @@ demo: cluster ## the main job on real text: which learning rate for which manual
 	$(BIN)/python examples/demo/run.py --cluster $(NAME)
 
 test: check ## everything that CI runs
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 2 --no-loadscope-reorder
 
 test-fast: setup ## pure functions only, in about a minute
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "not processes and not cluster and not e2e"
+	$(BIN)/pytest --numprocesses 2 -m "not processes and not cluster and not e2e"
 
 check: setup ## format, lint, types, import rules, generated files
 	$(BIN)/ruff format --check .

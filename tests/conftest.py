@@ -6,21 +6,39 @@ A group stays on one worker, so that a cluster is made once; a file is a group w
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 GROUPS = {"e2e": "nodes", "local": "nodes", "cluster": "control plane"}
-"""By folder: one after the other those that make nodes of this machine."""
+"""By folder, the longest first: what makes nodes of this machine does so one after the other."""
+
+
+class LoadGroups(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types for it
+    """Hands out whole groups, in the order of collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid.partition("::")[0].removeprefix("tests/"))
+
+
+def group(path: str) -> str:
+    """Of a file below this folder."""
+    return GROUPS.get(path.partition("/")[0], path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Any:
+    """Instead of xdist's own."""
+    return LoadGroups(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest groups begin first."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
     order = list(dict.fromkeys(GROUPS.values()))
-    items.sort(key=lambda item: order.index(_group(item)) if _group(item) in order else len(order))
 
+    def turn(item: pytest.Item) -> int:
+        name = group(str(item.path.relative_to(Path(__file__).parent)))
+        return order.index(name) if name in order else len(order)
 
-def _group(item: pytest.Item) -> str:
-    path = item.path.relative_to(Path(__file__).parent)
-    return GROUPS.get(path.parts[0], str(path))
+    items.sort(key=turn)

@@ -560,12 +560,18 @@ class TestProgress:
     """At most one write per 30 s."""
 
     async def test_progress_is_shown(self) -> None:
-        """Tokens and per cent, from progress.json of this attempt."""
+        """Per cent, from progress.json of this attempt."""
         world, job = await running()
         world.commit_step(job, 250)
         await world.settle(60)
-        status = world.trial("look")
-        assert (status.tokens, status.progress) == (250, 25)
+        assert world.trial("look").progress == 25
+
+    async def test_tokens_that_are_only_read_are_no_cost(self) -> None:
+        """The ledger and the budget are of training."""
+        world, job = await running()
+        world.commit_step(job, 250)
+        await world.settle(60)
+        assert world.trial("look").tokens is None
 
     async def test_another_attempts_progress_is_ignored(self) -> None:
         """It is of the past."""
