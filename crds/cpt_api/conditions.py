@@ -49,7 +49,7 @@ class Reason(StrEnum):
     WAITING_FOR_MODEL = "WaitingForModel"
     """The trial that makes the base has not succeeded yet."""
     WAITING_FOR_INPUT = "WaitingForInput"
-    """A trial that this one reads has not succeeded yet."""
+    """A trial that this one reads has not succeeded yet; or all have, and it waits for its turn."""
     WAITING_FOR_EQUAL_TRIAL = "WaitingForEqualTrial"
     """An equal trial of the namespace is at work; its result will be shared."""
     QUEUED = "Queued"

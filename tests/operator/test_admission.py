@@ -42,11 +42,11 @@ def make_trial(name: str, state: str = "", **meta: Any) -> TrialRecord:
     return record
 
 
-def place(trial: str, others: dict[str, str], places: int, starting: tuple[str, ...] = ()) -> bool:
+def place(trial: str, others: dict[str, str], places: int, starting: tuple[str, ...] = (), line: str = "") -> bool:
     """Whether the trial gets a place."""
     me = make_trial(trial)
     siblings = [me, *(make_trial(name, state) for name, state in others.items())]
-    return no_place(me, siblings, places, lambda key: key.name in starting) is None
+    return no_place(me, siblings, places, lambda key: key.name in starting, lambda key: key.name in line) is None
 
 
 class TestPlaces:
@@ -62,8 +62,8 @@ class TestPlaces:
 
     def test_who_is_earlier_in_the_plan_goes_first(self) -> None:
         """The one free place belongs to b."""
-        assert not place("c", {"a": "at work", "b": "Queued"}, 2)
-        assert place("b", {"a": "at work", "c": "Queued"}, 2)
+        assert not place("c", {"a": "at work", "b": "Queued"}, 2, line="b")
+        assert place("b", {"a": "at work", "c": "Queued"}, 2, line="c")
 
     def test_who_waits_for_something_else_holds_no_place(self) -> None:
         """A trial without its inputs is not ahead."""
@@ -71,7 +71,7 @@ class TestPlaces:
 
     def test_who_is_being_recorded_counts(self) -> None:
         """Its write has not come back yet."""
-        assert not place("b", {"a": "Queued"}, 1, starting=("a",))
+        assert not place("b", {"a": "Queued"}, 1, starting=("a",), line="a")
 
     def test_lowering_never_lets_more_in(self) -> None:
         """Four are at work, two places remain of them."""
@@ -79,7 +79,7 @@ class TestPlaces:
 
     def test_those_next_in_line_are_woken_in_order(self) -> None:
         """No more of them than there are places."""
-        line = next_in_line([make_trial(name, "Queued") for name in "cab"], 2)
+        line = next_in_line([make_trial(name, "Queued") for name in "cabd"], 2, lambda key: key.name in "abc")
         assert [trial.name for trial in line] == ["a", "b"]
 
 

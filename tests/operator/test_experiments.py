@@ -127,12 +127,18 @@ class TestSweep:
         assert most == 3
 
     async def test_writes_per_trial(self) -> None:
-        """At most six in its whole life, progress not counted: two objects and four states."""
+        """Six in its whole life and the first of its progress, however long it waits for inputs and for a place.
+
+        Created, WaitingForInput, Starting, its job created, (Running), Completed, the job deleted an hour later.
+        """
         world = World(kubelet=works)
-        apply(world)
-        await world.settle(120)
-        per_trial = Counter(key.name for _, key in world.writes if key.kind is Kind.TRIAL)
-        assert max(per_trial.values()) <= 6
+        apply(world, scheduling={"parallelTrials": 2})
+        await world.settle(2 * 3600)
+        assert ready(world) == ("True", "Completed")
+        assert not world.jobs()
+        of_job = Counter(key.name.rpartition("-")[0] for _, key in world.writes if key.kind is Kind.JOB)
+        per_trial = Counter(key.name for _, key in world.writes if key.kind is Kind.TRIAL) + of_job
+        assert max(per_trial.values()) == 6 + 1
 
     async def test_the_same_experiment_again_is_reused(self) -> None:
         """Under another name: every trial but Preflight is reused, nothing is trained."""

@@ -684,5 +684,6 @@ def test_order_of_checks() -> None:
         "backing_off",
         "backend_missing",
         "no_place",
+        "no_gpus",
         "start",
     ]

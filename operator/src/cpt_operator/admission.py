@@ -3,7 +3,7 @@
 **Places.** An experiment has `parallelTrials` places. A trial may start when those at work, and those ahead of it in
 the plan that wait for nothing but a place, leave one free:
 
-    parallelTrials 2, at work: a;  queued in the plan's order: b, c      -> b may start, c is told to wait
+    parallelTrials 2, at work: a;  in line, in the plan's order: b, c    -> b may start, c is told to wait
 
 Lowering the number stops nothing that runs. Trials of nobody (hand-written ones) take no place.
 """
@@ -20,7 +20,7 @@ from cpt_operator.plan.trials import sized
 from cpt_operator.plan.types import Finding
 from cpt_operator.records import TrialRecord
 from cpt_operator.settings import Settings
-from cpt_operator.status import has_ended, is_at_work, reason_of
+from cpt_operator.status import has_ended, is_at_work
 
 # --- what may be asked for --------------------------------------------------------------------------------------------
 
@@ -107,14 +107,21 @@ def gpus(resources: Resources) -> int:
 
 
 def no_place(
-    trial: TrialRecord, siblings: Sequence[TrialRecord], places: int, is_starting: Callable[[Key], bool]
+    trial: TrialRecord,
+    siblings: Sequence[TrialRecord],
+    places: int,
+    is_starting: Callable[[Key], bool],
+    is_in_line: Callable[[Key], bool],
 ) -> Finding | None:
-    """Why the trial may not start yet. `is_starting` tells of attempts that are just being recorded."""
+    """Why the trial may not start yet.
+
+    `is_starting` tells of attempts that are just being recorded, `is_in_line` of who waits for nothing but a place.
+    """
     others = [sibling for sibling in siblings if sibling.uid != trial.uid]
     at_work = sum(is_at_work(other.status) or is_starting(other.key) for other in others)
     if at_work >= places:
         return Finding(Reason.QUEUED, f"all {places} places of the experiment (parallelTrials) are taken")
-    ahead = sum(place_of(other) < place_of(trial) and waits_for_place(other) for other in others)
+    ahead = sum(place_of(other) < place_of(trial) and _waits(other, is_in_line) for other in others)
     if at_work + ahead >= places:
         return Finding(Reason.QUEUED, "trials that come earlier in the plan start first")
     return None
@@ -142,11 +149,11 @@ def place_of(trial: TrialRecord) -> tuple[str, str]:
     return trial.annotations.get(ORDER_ANNOTATION, ""), trial.name
 
 
-def waits_for_place(trial: TrialRecord) -> bool:
-    """Whether it waits for nothing else."""
-    return reason_of(trial.status) == Reason.QUEUED and not trial.deleting and not is_at_work(trial.status)
-
-
-def next_in_line(siblings: Iterable[TrialRecord], places: int) -> list[TrialRecord]:
+def next_in_line(siblings: Iterable[TrialRecord], places: int, is_in_line: Callable[[Key], bool]) -> list[TrialRecord]:
     """Who should look again when a place may have become free."""
-    return sorted((s for s in siblings if waits_for_place(s) and not has_ended(s.status)), key=place_of)[:places]
+    return sorted((s for s in siblings if _waits(s, is_in_line)), key=place_of)[:places]
+
+
+def _waits(trial: TrialRecord, is_in_line: Callable[[Key], bool]) -> bool:
+    busy = trial.deleting or is_at_work(trial.status) or has_ended(trial.status)
+    return is_in_line(trial.key) and not busy

@@ -158,14 +158,16 @@ def _view(
     evidence: Evidence,
 ) -> ExperimentView:
     looks = evidence.context.looks
+    children = runtime.store.trials_of(record.uid)
     return ExperimentView(
         spec=spec,
         plan=expansion.plan,
-        children={child.name: child for child in runtime.store.trials_of(record.uid)},
+        children={child.name: child for child in children},
         planned=expansion.planned,
         base=evidence.base,
         before=before,
         now=runtime.now(),
+        in_line={child.name for child in children if runtime.memory.is_in_line(child.key)},
         looking_again=len(looks) > 1 and looks[-1].outcome is None,
     )
 
@@ -282,7 +284,7 @@ def _condition(status: CPTExperimentStatus, type_: ConditionType) -> Condition |
 
 
 def _wake_queued(runtime: Runtime, record: ExperimentRecord) -> None:
-    for child in next_in_line(runtime.store.trials_of(record.uid), 1000):
+    for child in next_in_line(runtime.store.trials_of(record.uid), 1000, runtime.memory.is_in_line):
         runtime.queue.add(child.key)
 
 

@@ -56,8 +56,12 @@ class TrialView:
     """None: it was not asked for."""
     holder: str | None = None
     """The equal trial whose turn it is."""
+    was_in_line: bool = False
+    """Its last turn found that it waits for nothing but a place."""
     no_place: Finding | None = None
-    """Why it may not start yet."""
+    """Why its experiment has none for it yet."""
+    no_gpus: Finding | None = None
+    """Why its namespace has none for it yet."""
     backend_served: bool = True
 
     @property

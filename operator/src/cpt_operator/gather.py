@@ -22,7 +22,6 @@ from cpt_operator.admission import (
     no_place,
     not_allowed,
     not_consistent,
-    waits_for_place,
 )
 from cpt_operator.artifacts import Present, Refused, Unreachable
 from cpt_operator.backends import Limits, Observation, pytorchjob
@@ -61,6 +60,7 @@ def bare_view(runtime: Runtime, record: TrialRecord) -> TrialView:
         unresolved=None,
         digest=status.digest,
         observation=None,
+        was_in_line=runtime.memory.is_in_line(record.key),
         backend_served=runtime.backend_served,
     )
 
@@ -197,14 +197,15 @@ def with_competition(runtime: Runtime, view: TrialView) -> TrialView:
     """With who else wants the same: equal trials, places of the experiment, GPUs of the namespace. Awaits nothing."""
     record, store, settings = view.record, runtime.store, runtime.settings
     is_starting = runtime.memory.is_starting
-    finding = None
+    place, graphics = None, None
     if record.owner_uid is not None:
-        finding = no_place(record, store.trials_of(record.owner_uid), places(runtime, record), is_starting)
+        siblings = store.trials_of(record.owner_uid)
+        place = no_place(record, siblings, places(runtime, record), is_starting, runtime.memory.is_in_line)
     cap = settings.caps.gpus_per_namespace
-    if finding is None and cap is not None:
+    if place is None and cap is not None:
         others = (trial for trial in store.trials(record.namespace) if trial.uid != record.uid)
-        finding = no_gpus(gpus(view.resources), cap, others, settings, is_starting)
-    return replace(view, no_place=finding, holder=_holder(runtime, record, view.digest))
+        graphics = no_gpus(gpus(view.resources), cap, others, settings, is_starting)
+    return replace(view, no_place=place, no_gpus=graphics, holder=_holder(runtime, record, view.digest))
 
 
 def places(runtime: Runtime, record: TrialRecord) -> int:
@@ -226,7 +227,8 @@ def _holder(runtime: Runtime, record: TrialRecord, digest: Digest | None) -> str
     if at_work or is_at_work(record.status):
         return at_work
     # an older one that waits for a place of its own experiment is no reason to leave ours unused
-    older = (e for e in equals if (e.created, e.name) < (record.created, record.name) and not waits_for_place(e))
+    in_line = runtime.memory.is_in_line
+    older = (e for e in equals if (e.created, e.name) < (record.created, record.name) and not in_line(e.key))
     return next((e.name for e in older if _may_work(runtime, e)), None)
 
 

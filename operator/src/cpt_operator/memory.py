@@ -2,6 +2,8 @@
 
 - **Who is starting**: between the decision to start a trial and the answer to the write that records it, other
   workers must already see the place as taken. One event loop, and no await between deciding and `starting()`.
+- **Who is in line**: trials that wait for nothing but a place. Most of them waited for inputs before, and a status that
+  said only that the one wait has become the other would be a write per trial.
 - **When something was last read or written**, for what may be done only so often.
 - **What an experiment at work rests on**: what its trials answered, and the plan that was made of it.
 """
@@ -35,6 +37,7 @@ class Memory:
     def __init__(self) -> None:
         # trials whose attempt is being recorded, with the digest of what they train
         self._starting: dict[Key, str] = {}
+        self._in_line: set[Key] = set()
         # (what, of which object uid) -> when, in seconds of the wall clock; swept when it doubles
         self._times: dict[tuple[str, str], float] = {}
         self._sweep_at = 1024
@@ -59,6 +62,17 @@ class Memory:
         return next(
             (key.name for key, of in self._starting.items() if key.namespace == namespace and of == digest), None
         )
+
+    def is_in_line(self, trial: Key) -> bool:
+        """Whether its last turn found that it waits for nothing but a place."""
+        return trial in self._in_line
+
+    def stand_in_line(self, trial: Key, *, waits: bool) -> None:
+        """The turn of `trial` found whether it waits for nothing but a place."""
+        if waits:
+            self._in_line.add(trial)
+        else:
+            self._in_line.discard(trial)
 
     def due_in_seconds(self, what: str, uid: str, every_seconds: float, now: float) -> float:
         """How long until `what` may be done again for the object with that uid; 0 when it may be done now."""

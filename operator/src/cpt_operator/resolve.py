@@ -101,8 +101,9 @@ def resolve(spec: CPTTrialSpec, world: World) -> CPTTrialSpec | Finding:
     if failed:
         return failed
     if findings:
-        # the same words until the last input is there: each change would be a write
-        return Finding(Reason.WAITING_FOR_INPUT, f"waits until all {len(wanted)} inputs have succeeded")
+        # the same words until it starts: each change would be a write
+        text = f"waits until all {len(wanted)} inputs have succeeded, and then for its turn"
+        return Finding(Reason.WAITING_FOR_INPUT, text)
     run = spec.run.model_copy(update={"observe": _filled(spec.run.observe, world)})
     block = spec.type.value[0].lower() + spec.type.value[1:]
     return spec.model_copy(update={block: _filled(spec.work, world), "run": run})

@@ -10,6 +10,7 @@ Checks are asked in order, and the first state counts:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -47,6 +48,8 @@ class ExperimentView:
     """What is wrong with `model.trialName`."""
     before: CPTExperimentStatus
     now: datetime
+    in_line: AbstractSet[str] = frozenset()
+    """Trials that wait for nothing but a place."""
     looking_again: bool = False
     """A Preflight looks once more at inputs with findings."""
 
@@ -211,7 +214,7 @@ def trial_stalled(view: ExperimentView) -> State | None:
     """Nothing goes on until somebody looks after a trial."""
     stalled = [child for child in view.open if is_stalled(child.status)]
     waiting = (child for child in view.open if not is_stalled(child.status))
-    if not stalled or any(reason_of(child.status) != Reason.WAITING_FOR_INPUT for child in waiting):
+    if not stalled or view.in_line or any(reason_of(child.status) != Reason.WAITING_FOR_INPUT for child in waiting):
         return None
     status = stalled[0].status
     return State(Phase.STUCK, Reason(reason_of(status)), f"trial {stalled[0].name}: {message_of(status)}")

@@ -5,7 +5,8 @@
     turn 3   the job succeeded, result.json is there        status: Completed
 
 The record of an attempt is written before its job exists, so that no number is used twice and no attempt is forgotten,
-wherever the operator dies. Price: four writes for a trial that goes well, and a read of `progress.json` per 30 s.
+wherever the operator dies. Price: seven writes for a trial that goes well, its creation and the job's included, and a
+read of `progress.json` per 30 s.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cpt_api.trial import Attempts, CPTTrialStatus, TrialDocument
 from cpt_api.values import Digest
 from cpt_operator import attempts as record_of
 from cpt_operator import rfc3339
-from cpt_operator.admission import next_in_line, place_of, waits_for_place
+from cpt_operator.admission import next_in_line, place_of
 from cpt_operator.artifacts import Present
 from cpt_operator.backends import SpecTooLargeError, pytorchjob
 from cpt_operator.children import TITLE_ANNOTATION
@@ -59,6 +60,7 @@ async def reconcile_trial(runtime: Runtime, key: Key) -> Requeue | None:
     """The next step of one trial."""
     record = runtime.store.trial(key.namespace, key.name)
     if record is None or record.deleting or is_orphan(runtime, record):
+        runtime.memory.stand_in_line(key, waits=False)
         return None
     if has_ended(record.status):
         ended = bare_view(runtime, record)
@@ -237,18 +239,21 @@ async def _delete_jobs(runtime: Runtime, view: TrialView, attempts: Attempts) ->
 
 def _wake(runtime: Runtime, view: TrialView, attempts: Attempts, verdict: Verdict, *, changed: bool) -> None:
     """When this trial gave a place back, or cannot use the one that it is offered, others look again."""
-    record, store = view.record, runtime.store
-    was_at_work, was_queued = is_at_work(record.status), waits_for_place(record)
+    record, store, in_line = view.record, runtime.store, runtime.memory.is_in_line
+    was_at_work, was_queued = is_at_work(record.status), in_line(record.key)
+    is_queued = verdict.reason is Reason.QUEUED and not was_at_work
+    runtime.memory.stand_in_line(record.key, waits=is_queued)
     has_left = was_at_work and record_of.open_attempt(attempts) is None
     others: list[TrialRecord] = []
     if has_left or (changed and not verdict.start and (was_queued or verdict.phase in _OUT)):
         line = store.trials(record.namespace) if has_left else store.trials_of(record.owner_uid or "")
-        others = next_in_line(line, places(runtime, record))
+        others = next_in_line(line, places(runtime, record), in_line)
         others += [e for e in store.trials_with_digest(record.namespace, view.digest or "") if not has_ended(e.status)]
-    elif verdict.reason is Reason.QUEUED and not was_at_work:
+    elif is_queued:
         # who is told to wait for others makes sure that they look; never the other way round
         line = store.trials_of(record.owner_uid or "")
-        others = [s for s in next_in_line(line, places(runtime, record)) if place_of(s) < place_of(record)]
+        line = next_in_line(line, places(runtime, record), in_line)
+        others = [other for other in line if place_of(other) < place_of(record)]
     for other in others:
         if other.uid != record.uid:
             runtime.queue.add(other.key)

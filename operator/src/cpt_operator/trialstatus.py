@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cpt_api.conditions import Condition, ConditionType
+from cpt_api.conditions import Condition, ConditionType, Reason
 from cpt_api.layout import data_prefix
 from cpt_api.result import HeldOutScore, Progress, Result
 from cpt_api.trial import Attempts, CheckpointStatus, CPTTrialStatus, Score
@@ -24,6 +24,8 @@ def next_status(
     """What the status shall say. `names` are those of held-out texts, in the order in which to show them."""
     now = rfc3339.text(view.now)
     before = view.status
+    if _waits_on(view, record, verdict):
+        return before  # a status that said only that the one wait has become the other would be a write per trial
     attempts = record_of.opened(record, view.now) if verdict.start else record
     changes: dict[str, Any] = {
         "observed_generation": view.record.generation,
@@ -50,6 +52,14 @@ def _conditions(view: TrialView, verdict: Verdict, now: str) -> tuple[Condition,
         # a cause keeps its first words, which say most: each change would be a write and an event
         message = old.message
     return trial_conditions(verdict.phase, verdict.reason, message, before, view.record.generation, now)
+
+
+def _waits_on(view: TrialView, record: Attempts, verdict: Verdict) -> bool:
+    """It has its inputs now and no place, and the status speaks of both: "... and then for its turn"."""
+    before = view.status
+    said = next((c.reason for c in before.conditions if c.type == ConditionType.SUCCEEDED), None)
+    is_news = before.observed_generation != view.record.generation or before.attempts != record
+    return verdict.mere_wait and said == Reason.WAITING_FOR_INPUT and not is_news
 
 
 def _of_result(

@@ -42,6 +42,8 @@ class Verdict:
     """Record the next attempt, then make its job."""
     create: bool = False
     """The attempt is recorded and its job does not exist yet."""
+    mere_wait: bool = False
+    """Not worth a write where the status says already that the trial waits for its turn."""
     look_again_seconds: float | None = None
     """Unasked."""
 
@@ -217,7 +219,16 @@ def no_place(view: TrialView, _: Attempts) -> Verdict | None:
     """Others go first."""
     if view.no_place is None:
         return None
-    return Verdict(Phase.QUEUED, view.no_place.reason, view.no_place.message, look_again_seconds=_QUEUED_SECONDS)
+    finding = view.no_place
+    return Verdict(Phase.QUEUED, finding.reason, finding.message, mere_wait=True, look_again_seconds=_QUEUED_SECONDS)
+
+
+def no_gpus(view: TrialView, _: Attempts) -> Verdict | None:
+    """Others use them."""
+    finding = view.no_gpus
+    if finding is None:
+        return None
+    return Verdict(Phase.QUEUED, finding.reason, finding.message, look_again_seconds=_QUEUED_SECONDS)
 
 
 def start(_: TrialView, record: Attempts) -> Verdict | None:
@@ -238,7 +249,8 @@ CHECKS: tuple[Check, ...] = (  # the first verdict counts; the order has its own
     equal_at_work,
     backing_off,
     backend_missing,
-    no_place,  # last: who is queued waits for nothing else
+    no_place,  # last: who is in line waits for nothing else
+    no_gpus,
     start,
 )
 
@@ -252,7 +264,7 @@ def needs_store(view: TrialView, record: Attempts, verdict: Verdict) -> bool:
     """Whether the verdict may change with what the store says: before a start, after an end, at first sight."""
     if view.result is not None or view.digest is None:
         return False
-    is_first_look = view.status.digest is None
+    is_first_look = view.status.digest is None and not view.was_in_line
     waits = verdict.reason in (Reason.QUEUED, Reason.WAITING_FOR_EQUAL_TRIAL, Reason.SUSPENDED, Reason.BACKEND_MISSING)
     return (
         verdict.start
