@@ -113,6 +113,12 @@ class TestEnd:
         seen.intake.gone(trial("a", "Completed", 3, "True", status=digest))
         assert seen.woken() == {"cpttrials a", "cptexperiments sweep", "cpttrials reader"}
 
+    def test_before_anybody_wrote_that_it_waits(self) -> None:
+        """The turn that finds an input missing may still be writing so when the input arrives."""
+        seen = Seen(trial("base"), trial("next", spec={"evaluate": {"model": {"trial": {"trialName": "base"}}}}))
+        seen.intake.seen(trial("base", "Completed", 2, "True"))
+        assert "cpttrials next" in seen.woken()
+
     def test_by_name(self) -> None:
         """As hand-written trials do."""
         seen = Seen(

@@ -25,7 +25,8 @@ from cpt_operator.records import ExperimentRecord, JobRecord, PodRecord, Record,
 from cpt_operator.status import has_ended, reason_of
 from cpt_operator.store import Drift, Store
 
-_WAITS_FOR_TRIALS = frozenset({Reason.WAITING_FOR_INPUT, Reason.WAITING_FOR_EQUAL_TRIAL, Reason.INPUT_FAILED})
+_WAITS_FOR_TRIALS = frozenset({"", Reason.WAITING_FOR_INPUT, Reason.WAITING_FOR_EQUAL_TRIAL, Reason.INPUT_FAILED})
+"""The turn of a trial without a reason may be writing at this very moment that it waits."""
 
 
 class Intake:

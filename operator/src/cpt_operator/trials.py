@@ -87,6 +87,10 @@ async def _act(runtime: Runtime, view: TrialView, attempts: Attempts, verdict: V
             body = _render(runtime, view, attempts, verdict)
         except SpecTooLargeError as error:
             verdict = Verdict(Phase.STUCK, Reason.SPEC_TOO_LARGE, str(error))
+    # before anything is awaited: who frees a place meanwhile must find this trial in line
+    was_in_line = runtime.memory.is_in_line(view.record.key)
+    waits = verdict.reason is Reason.QUEUED and not is_at_work(view.record.status)
+    runtime.memory.stand_in_line(view.record.key, waits=waits)
     with ExitStack() as reservation:
         if verdict.start and view.digest:
             reservation.enter_context(runtime.memory.starting(view.record.key, view.digest))
@@ -102,7 +106,7 @@ async def _act(runtime: Runtime, view: TrialView, attempts: Attempts, verdict: V
             await _write(runtime, now_view, now_view.status.attempts, problem)
             return _requeue(runtime, view, problem)
     due_seconds = await _delete_jobs(runtime, view, attempts)
-    _wake(runtime, view, attempts, verdict, changed=record is not view.record)
+    _wake(runtime, view, attempts, verdict, changed=record is not view.record, was_in_line=was_in_line)
     return _requeue(runtime, view, verdict, due_seconds)
 
 
@@ -237,19 +241,19 @@ async def _delete_jobs(runtime: Runtime, view: TrialView, attempts: Attempts) ->
     return min(waits, default=None)
 
 
-def _wake(runtime: Runtime, view: TrialView, attempts: Attempts, verdict: Verdict, *, changed: bool) -> None:
+def _wake(
+    runtime: Runtime, view: TrialView, attempts: Attempts, verdict: Verdict, *, changed: bool, was_in_line: bool
+) -> None:
     """When this trial gave a place back, or cannot use the one that it is offered, others look again."""
     record, store, in_line = view.record, runtime.store, runtime.memory.is_in_line
-    was_at_work, was_queued = is_at_work(record.status), in_line(record.key)
-    is_queued = verdict.reason is Reason.QUEUED and not was_at_work
-    runtime.memory.stand_in_line(record.key, waits=is_queued)
+    was_at_work = is_at_work(record.status)
     has_left = was_at_work and record_of.open_attempt(attempts) is None
     others: list[TrialRecord] = []
-    if has_left or (changed and not verdict.start and (was_queued or verdict.phase in _OUT)):
+    if has_left or (changed and not verdict.start and (was_in_line or verdict.phase in _OUT)):
         line = store.trials(record.namespace) if has_left else store.trials_of(record.owner_uid or "")
         others = next_in_line(line, places(runtime, record), in_line)
         others += [e for e in store.trials_with_digest(record.namespace, view.digest or "") if not has_ended(e.status)]
-    elif is_queued:
+    elif in_line(record.key):
         # who is told to wait for others makes sure that they look; never the other way round
         line = store.trials_of(record.owner_uid or "")
         line = next_in_line(line, places(runtime, record), in_line)
