@@ -123,11 +123,31 @@ class LearningRateSweep(Model):
     """Total tokens at which rates are compared, rising; 1B, 2B and 4B when absent."""
 
 
+class OnUndecided(StrEnum):
+    """What becomes of a dataset of which nothing sure can be said."""
+
+    DROP = "Drop"
+    """It does not survive."""
+    KEEP = "Keep"
+    """It survives, like one that helps."""
+    STOP = "Stop"
+    """The experiment is stalled: whoever decides creates a new one, which shares all that was trained."""
+
+
+class Screening(Model):
+    """Which datasets help more than replay data alone, trained alike. Judges arms of the sweep; no arm of its own."""
+
+    on_undecided: OnUndecided | None = None
+    """Drop when absent."""
+
+
 class Recipe(Model):
     """The stages; each is optional, their order is fixed."""
 
     learning_rate_sweep: LearningRateSweep
     """Which rate suits each dataset."""
+    screening: Screening | None = None
+    """Which datasets help; the sweep's controls then go as far as its arms."""
 
 
 class Training(Model):
@@ -277,13 +297,13 @@ class DatasetStatus(Model):
     name: Name
     """Which."""
     verdict: Annotated[str, Field(max_length=32)] | None = None
-    """Of the last decision."""
+    """Of the last decision; after screening Helps, Hurts, Unaffected or Undecided."""
     best_learning_rate: LearningRate | None = None
     """The chosen rate."""
     effect: Annotated[str, Field(max_length=32)] | None = None
-    """Gain on the target against the base, bits per byte."""
+    """Gain on the target, bits per byte: against the base, after screening against the control."""
     interval: Annotated[str, Field(max_length=64)] | None = None
-    """95 %."""
+    """95 %; after screening two one-sided 95 % bounds, adjusted for rates and datasets."""
 
 
 class Best(Model):

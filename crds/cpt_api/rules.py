@@ -14,10 +14,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cpt_api.experiment import Base, CPTExperimentSpec, Dataset, LearningRateSweep, Retention, Target
+from cpt_api.experiment import Base, CPTExperimentSpec, Dataset, LearningRateSweep, Recipe, Retention, Target
 from cpt_api.model import Model
 from cpt_api.names import EXPERIMENT_NAME_MAX, TRIAL_NAME_MAX
-from cpt_api.trial import CPTTrialSpec, EvaluateWork, ModelRef, Resources, Source, Start, TrialRef, TrialType
+from cpt_api.trial import (
+    DECIDE_FIELDS,
+    CPTTrialSpec,
+    DecideWork,
+    EvaluateWork,
+    ModelRef,
+    Question,
+    Resources,
+    Source,
+    Start,
+    TrialRef,
+    TrialType,
+)
 
 
 @dataclass(frozen=True)
@@ -144,7 +156,17 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
             field_path=".rungs",
         ),
     ),
+    DecideWork: (
+        Rule(
+            "[has(self.rungTokens), has(self.rungs), has(self.last)]"
+            ".all(given, given == (self.question == 'LearningRate'))"
+            " && [has(self.errorRate), has(self.family)].all(given, given == (self.question == 'Screening'))",
+            "; ".join(f"question {question} needs {DECIDE_FIELDS[question]}" for question in Question)
+            + ", and nothing of the others",
+        ),
+    ),
     # changes
+    Recipe: _immutable(("screening",), "an experiment"),
     Dataset: (Rule("self == oldSelf", "immutable; add a dataset under another name, or create a new experiment"),),
     CPTExperimentSpec: (
         *_immutable(("model", "replay", "evaluation", "training"), "an experiment"),

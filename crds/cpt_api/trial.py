@@ -292,6 +292,9 @@ class Question(StrEnum):
     """What a Decide trial answers."""
 
     LEARNING_RATE = "LearningRate"
+    """Which rate suits each dataset, and which are out of the race; asked at every rung."""
+    SCREENING = "Screening"
+    """Which datasets help more than the control; asked once, after the race."""
 
 
 class DecisionMetric(Model):
@@ -310,26 +313,30 @@ class Arm(Model):
     """Its rate."""
     trial: TrialRef
     """The cooled Train trial, or the Evaluate trial that scored its end."""
+    tokens: Tokens | None = None
+    """Screening: its total tokens, at which it is held against a control."""
 
 
 class DatasetArms(Model):
-    """The arms of one dataset at one rung."""
+    """The arms of one dataset: at one rung or, for Screening, each at the rung where its race ended."""
 
     dataset: TrialRef
     """The Prepare trial that names the data."""
     arms: Annotated[tuple[Arm, ...], Field(min_length=1, max_length=64)]
-    """One arm for each rate that is still in the race and has a result."""
+    """One arm for each rate that has a result; LearningRate: that is still in the race."""
     missing: Annotated[tuple[LearningRate, ...], Field(max_length=64)] = ()
     """Rates whose trial failed for good, at this rung or before: the answer names them and is undecided."""
 
 
 class ControlArms(Model):
-    """Replicates at one rate: equal recipes on replay data that differ in their order seed alone."""
+    """Replicates at one rate and length: equal recipes on replay data that differ in their order seed alone."""
 
     learning_rate: LearningRate
     """Their rate."""
     trials: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=16)]
     """The control and its replicates."""
+    tokens: Tokens | None = None
+    """Screening: their total tokens."""
 
 
 class DecideWork(Model):
@@ -345,16 +352,40 @@ class DecideWork(Model):
     """The Evaluate trial of the base."""
     datasets: Annotated[tuple[DatasetArms, ...], Field(min_length=1, max_length=256)]
     """For whom it is asked."""
-    controls: Annotated[tuple[ControlArms, ...], Field(max_length=64)] = ()
-    """For the run noise; without them the answer is marked as undecided."""
-    rung_tokens: Tokens
-    """Total tokens of the arms."""
-    rungs: Annotated[int, Field(ge=1, le=8)]
-    """How many rungs the race has: the Bonferroni bound counts them."""
-    last: bool
-    """At the last rung nothing is dropped, the rate is chosen."""
+    controls: Annotated[tuple[ControlArms, ...], Field(max_length=256)] = ()
+    """For the run noise, and what Screening compares with; without them the answer is marked as undecided."""
+    rung_tokens: Tokens | None = None
+    """LearningRate: total tokens of the arms."""
+    rungs: Annotated[int, Field(ge=1, le=8)] | None = None
+    """LearningRate: how many rungs the race has: the Bonferroni bound counts them."""
+    last: bool | None = None
+    """LearningRate: at the last rung nothing is dropped, the rate is chosen."""
+    error_rate: Share | None = None
+    """Screening: the chance that any of the datasets is said to help (or to hurt) though it does not."""
+    family: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Screening: how many datasets are screened in all, this question's and those of its siblings."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Of Monte-Carlo quantiles."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        race, screening = (self.rung_tokens, self.rungs, self.last), (self.error_rate, self.family)
+        lengths = [arm.tokens for entry in self.datasets for arm in entry.arms] + [c.tokens for c in self.controls]
+        needed, foreign = (race, screening) if self.question is Question.LEARNING_RATE else (screening, race)
+        if None in needed or any(field is not None for field in foreign):
+            raise ValueError(
+                f"question {self.question} needs {DECIDE_FIELDS[self.question]}, and nothing of the others"
+            )
+        if (None in lengths) if self.question is Question.SCREENING else any(n is not None for n in lengths):
+            raise ValueError("arms and controls have tokens for question Screening, and only for it")
+        return self
+
+
+DECIDE_FIELDS = {
+    Question.LEARNING_RATE: "rungTokens, rungs and last",
+    Question.SCREENING: "errorRate and family",
+}
+"""What a question needs beside arms and controls."""
 
 
 # --- how and where --------------------------------------------------------------------------------------------------

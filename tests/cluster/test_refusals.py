@@ -85,6 +85,20 @@ NEW_EXPERIMENTS = [
     pytest.param("evaluation.epochs", 3, 'unknown field "spec.evaluation.epochs"', id="unknown field"),
     pytest.param("datasets.1.name", "python", "Duplicate value", id="two datasets of one name"),
 ]
+RACE: dict[str, Any] = {
+    "type": "Decide",
+    "decide": {
+        "question": "LearningRate",
+        "target": {"heldOut": [{"digest": DIGEST}], "threshold": "0.02"},
+        "baseline": {"digest": DIGEST},
+        "datasets": [
+            {"dataset": {"digest": DIGEST}, "arms": [{"learningRate": "1e-4", "trial": {"digest": DIGEST}}]},
+        ],
+        "rungTokens": "1B",
+        "rungs": 1,
+        "last": True,
+    },
+}
 NEW_TRIALS = [
     pytest.param(LOOK | {"type": "Train"}, "the block 'train' goes with type Train, and only with it", id="no train"),
     pytest.param(LOOK | {"type": "Train"}, "the block 'preflight' goes with type Preflight", id="stray preflight"),
@@ -117,6 +131,11 @@ NEW_TRIALS = [
         id="two starts",
     ),
     pytest.param(
+        changed(RACE, "decide.question", "Screening"),
+        "question LearningRate needs rungTokens, rungs and last; question Screening needs errorRate and family",
+        id="parameters of another question",
+    ),
+    pytest.param(
         LOOK | {"run": {"resources": {"image": "trainer:1"}}}, "must be pinned by digest", id="tagged image of a trial"
     ),
 ]
@@ -125,6 +144,7 @@ CHANGES = [
     pytest.param("replay", None, "immutable; create an experiment with a new name", id="replay"),
     pytest.param("evaluation.target.minimumEffect", "0.5", "immutable; create an experiment", id="evaluation"),
     pytest.param("training.seed", 7, "immutable; create an experiment with a new name", id="training"),
+    pytest.param("recipe.screening", {}, "immutable; create an experiment with a new name", id="screening"),
     pytest.param("artifacts.reuse", "None", "immutable; create an experiment with a new name", id="reuse"),
     pytest.param("resources.image", f"t@sha256:{'0' * 64}", "immutable; create an experiment", id="image"),
     pytest.param(
