@@ -18,7 +18,7 @@ from typing import Any
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.values import Tokens
 
-_IMMUTABLE = ("model", "replay", "evaluation", "training", "resources.image", "artifacts.reuse")
+_IMMUTABLE = ("model", "replay", "evaluation", "training", "resources.image", "artifacts.reuse", "recipe.screening")
 _GROWING = ("datasets", "recipe.learningRateSweep.learningRates", "recipe.learningRateSweep.rungs")
 """Lists that may be appended to."""
 REFUSED = "!"

@@ -19,8 +19,20 @@ from cpt_api import PROTOCOL
 from cpt_api.digest import input_digests
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.model import sha256
-from cpt_api.result import CheckpointRef, Decision, HeldOutScore, RateArm, RateChoice, ResolvedInput, Result
-from cpt_api.trial import CPTTrialSpec, DecideWork, PreflightWork, TrainWork, TrialType
+from cpt_api.result import (
+    CheckpointRef,
+    Decision,
+    HeldOutScore,
+    Judgement,
+    RateArm,
+    RateChoice,
+    ResolvedInput,
+    Result,
+    Screened,
+    ScreenedArm,
+    Verdict,
+)
+from cpt_api.trial import CPTTrialSpec, DecideWork, PreflightWork, Question, TrainWork, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_operator.plan import Context, Look, Outcome, Plan, PlannedTrial, Succeeded, plan
 from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
@@ -48,6 +60,17 @@ class Forecast:
         points = [self.recipe.branch_point(rung) for rung in self.recipe.rungs]
         cooled = sum(rung - point for rung, point in zip(self.recipe.rungs, points, strict=True))
         return int(points[-1] + cooled)
+
+    @property
+    def has_controls_throughout(self) -> bool:
+        """For screening, wherever an arm ends."""
+        return self.recipe.on_undecided is not None and self.recipe.replay is not None
+
+    @property
+    def tokens_of_more_controls(self) -> int:
+        """Where datasets drop a rate at different rungs its control is cooled at each of them."""
+        middle = self.recipe.rungs[1:-1] if self.has_controls_throughout else ()
+        return sum(rung - self.recipe.branch_point(rung) for rung in middle) * len(self.recipe.rates)
 
     @property
     def control(self) -> Digest | None:
@@ -121,7 +144,7 @@ def _products(spec: CPTTrialSpec, survivors: Survivors) -> dict[str, Any]:
                 "held_out": tuple(_score(text.digest) for text in texts if text.digest),
             }
         case DecideWork() as work:
-            return {"decision": _decision(work, survivors)}
+            return {"decision": _screening(work) if work.question is Question.SCREENING else _race(work, survivors)}
         case _:
             return {}
 
@@ -130,7 +153,27 @@ def _score(text: Digest) -> HeldOutScore:
     return HeldOutScore(text=text, bits_per_byte=1.0, standard_error=0.0, documents=1, bytes=1, table="imagined")
 
 
-def _decision(work: DecideWork, survivors: Survivors) -> Decision:
+def _screening(work: DecideWork) -> Decision:
+    """Every dataset helps."""
+    answers = [
+        Screened(
+            dataset=entry.dataset.digest or "",
+            target=Judgement(verdict=Verdict.HELPS, documents=1),
+            arms=tuple(
+                ScreenedArm(
+                    learning_rate=arm.learning_rate, tokens=arm.tokens, trial=arm.trial.digest, outcome="Compared"
+                )
+                for arm in entry.arms
+                if arm.tokens and arm.trial.digest
+            ),
+            reason="imagined",
+        )
+        for entry in work.datasets
+    ]
+    return Decision(question=work.question, method="imagined", screened=tuple(answers), sentence="imagined")
+
+
+def _race(work: DecideWork, survivors: Survivors) -> Decision:
     choices = []
     for entry in work.datasets:
         rates = [arm.learning_rate for arm in entry.arms]

@@ -145,6 +145,7 @@ def _summary(recipe: Recipe) -> str:
     return (
         f"learning-rate sweep of {datasets} {_plural('dataset', datasets)} at {rates} {_plural('rate', rates)} "
         f"({', '.join(map(str, recipe.rates))}), compared at {rungs} tokens"
+        + (f", then screening (undecided: {recipe.on_undecided})" if recipe.on_undecided else "")
     )
 
 
@@ -178,9 +179,10 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
     rung = rung_of(forecast, trial)
     at = f"rung {recipe.rungs.index(rung) + 1} at {amount(rung)} tokens" if rung in recipe.rungs else "other segments"
     if spec.decide:
-        return f"{at}: decision"
+        return f"{at}: decision" if rung else "decision: which datasets help more than the control"
     if spec.train and {c.dataset.digest for c in spec.train.phases[0].mixture} == {forecast.control}:
-        return f"{at}: control, {recipe.replicates} {_plural('seed', recipe.replicates)}"
+        seeds = recipe.replicates if rung == recipe.rungs[0] else 1
+        return f"{at}: control, {seeds} {_plural('seed', seeds)}"
     return f"{at}: arms (trunk and cooled branch)"
 
 
@@ -189,10 +191,11 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
 
 def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: int) -> Iterator[str]:
     """What will run, and will not tell what one hopes for."""
+    what = "choices and verdicts" if recipe.on_undecided else "choices"
     if recipe.replay is None:
-        yield "there is no replay.dataset, so no control: every choice will be Undecided (no run-noise estimate)"
+        yield f"there is no replay.dataset, so no control: all {what} will be Undecided (no run-noise estimate)"
     elif recipe.replicates < 2:
-        yield "training.replicates is 1: without a second control there is no run-noise estimate, choices are Undecided"
+        yield f"training.replicates is 1: without a second control there is no run-noise estimate, {what} are Undecided"
     if spec.evaluation.retention is None:
         yield "evaluation.retention is absent: nobody will notice what the model forgets"
     if len(recipe.rates) == 1:
@@ -233,8 +236,11 @@ def _notes(document: Document[CPTExperimentSpec], manifests: Manifests, forecast
     if len(forecast.recipe.rungs) > 1:
         yield "the lower numbers: half of the rates dropped at every rung; the upper ones: none"
     if len(forecast.recipe.rates) > 1:
-        extra = len(document.spec.datasets) * forecast.tokens_of_one_more_rate
+        lines = 2 if forecast.has_controls_throughout else 1  # its control as well
+        extra = lines * len(document.spec.datasets) * forecast.tokens_of_one_more_rate
         yield f"where a fitted optimum lies outside the grid one rate is added: at most {amount(extra)} tokens more"
+    if more := forecast.tokens_of_more_controls:
+        yield f"where datasets drop a rate at different rungs its control has more ends: at most {amount(more)} tokens"
     base = document.spec.model.trial_name
     if base and not any(trial.name == base for trial in manifests.trials):
         yield f"the base is made by CPTTrial {base}, which is not in these files: its cost is not counted"

@@ -51,6 +51,11 @@ def sweep(**fields: Any) -> dict[str, Any]:
             ["! training.sequenceLength: 64 -> 32 (immutable)"],
             id="immutable, changed",
         ),
+        pytest.param(
+            {"recipe": SPEC["recipe"] | {"screening": {"onUndecided": "Keep"}}},
+            ["! recipe.screening: + (immutable)"],
+            id="another stage",
+        ),
         pytest.param({"scheduling": {"parallelTrials": 4}}, ["+ scheduling"], id="mutable block"),
         pytest.param({"suspend": True}, ["+ suspend: True"], id="suspended"),
     ],

@@ -22,6 +22,7 @@ from make import make_experiment
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 DEMO = ("-f", str(ROOT / "examples/demo"))
+SCREENING = (*DEMO[:1], str(ROOT / "examples/demo/base.yaml"), "-f", str(ROOT / "examples/screening"))
 PRICES = ("--parameters", "0.92M", "--tokens-per-second-per-gpu", "4000", "--price-per-gpu-hour", "2.5")
 FORMATS = {"wide": "demo-plan.txt", "markdown": "demo-plan.md", "yaml": "demo-plan.yaml"}
 
@@ -49,6 +50,11 @@ class TestGolden:
         done = plan(*DEMO, *PRICES, "-o", output)
         assert done.exit_code == Exit.SUCCESS, done.stderr
         assert done.stdout == (GOLDEN / FORMATS[output]).read_text()
+
+    def test_screening(self) -> None:
+        """The stage after the sweep: its controls and its decision, and what they cost."""
+        done = plan(*SCREENING, *PRICES)
+        assert done.stdout == (GOLDEN / "screening-plan.txt").read_text()
 
     def test_json_says_the_same_as_yaml(self) -> None:
         """Both are one document."""
@@ -83,6 +89,16 @@ class TestBounds:
             forecast = foresee(Document("a", "b", spec))
             totals.append(tokens(forecast.most.trials))
         assert totals[1] - totals[0] == 2 * forecast.tokens_of_one_more_rate
+
+    @pytest.mark.parametrize("last", ["10240", "40960"])
+    def test_controls_for_screening(self, last: str) -> None:
+        """Where the race has one rung all controls are there already; else each goes to where its rate ends."""
+        recipe = {"learningRateSweep": {"learningRates": ["1e-4", "1e-3"], "rungs": sorted({"10240", last})}}
+        plain = foresee(Document("a", "b", make_experiment(recipe=recipe)))
+        screened = foresee(Document("a", "b", make_experiment(recipe={**recipe, "screening": {}})))
+        beyond = (32768 - 8192) + (40960 - 32768) if last == "40960" else 0
+        assert tokens(screened.most.trials) - tokens(plain.most.trials) == 2 * beyond
+        assert tokens(screened.least.trials) - tokens(plain.least.trials) == beyond
 
 
 class TestBill:
@@ -164,5 +180,6 @@ print([name for name in {heavy!r} if name in sys.modules])
 
 
 if __name__ == "__main__":
+    (GOLDEN / "screening-plan.txt").write_text(plan(*SCREENING, *PRICES).stdout)
     for format_, name in FORMATS.items():
         (GOLDEN / name).write_text(plan(*DEMO, *PRICES, "-o", format_).stdout)

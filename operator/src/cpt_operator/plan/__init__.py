@@ -8,7 +8,7 @@ often the planner died in between.
 from __future__ import annotations
 
 from cpt_api.conditions import Reason
-from cpt_api.experiment import Best, CPTExperimentSpec, DatasetStatus, StageStatus
+from cpt_api.experiment import Best, CPTExperimentSpec, DatasetStatus, OnUndecided, StageStatus
 from cpt_api.result import Estimate, HeldOutScore, RateArm, RateChoice
 from cpt_api.trial import CPTTrialSpec, EvaluateWork, TrialType
 from cpt_api.values import Digest, Tokens
@@ -16,6 +16,8 @@ from cpt_operator.plan.inputs import STAGE as PREFLIGHT
 from cpt_operator.plan.inputs import Inputs, Looked, plan_inputs
 from cpt_operator.plan.question import STAGE as SWEEP
 from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
+from cpt_operator.plan.screening import STAGE as SCREENING
+from cpt_operator.plan.screening import Screening, plan_screening
 from cpt_operator.plan.segments import Segments
 from cpt_operator.plan.sweep import Sweep, plan_sweep
 from cpt_operator.plan.trials import Trials
@@ -61,17 +63,20 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
         return Plan(trials.all(), stages, datasets, tokens_naive=naive, finding=looked.finding)
     segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes)
     sweep = plan_sweep(segments)
-    best = _best(recipe, sweep)
+    screening = plan_screening(segments, sweep) if recipe.on_undecided else None
+    best = _best(recipe, sweep, screening)
+    decided = sweep.decided and (screening is None or screening.decided)
+    finding = _finding(sweep, screening, recipe) or looked.finding
     return Plan(
         trials=trials.all(),
-        stages=_stages(looked, sweep),
-        datasets=tuple(_dataset(dataset.name, sweep) for dataset in spec.datasets),
+        stages=_stages(looked, sweep, screening),
+        datasets=tuple(_dataset(dataset.name, sweep, screening) for dataset in spec.datasets),
         best=best,
-        tokens_ahead=sweep.tokens_ahead,
+        tokens_ahead=Tokens(sweep.tokens_ahead + (screening.tokens_ahead if screening else 0)),
         tokens_naive=naive,
-        finding=_finding(sweep) or looked.finding,
-        complete=sweep.decided and looked.is_whole,
-        message=_answer(sweep, best) if sweep.decided else "",
+        finding=finding,
+        complete=decided and looked.is_whole and finding is None,
+        message=_answer(sweep, screening, best) if decided else "",
     )
 
 
@@ -86,30 +91,48 @@ def _baseline(inputs: Inputs, trials: Trials) -> Digest:
     return trials.add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), "baseline", "base")
 
 
-def _stages(looked: Looked, sweep: Sweep) -> tuple[StageStatus, ...]:
+def _stages(looked: Looked, sweep: Sweep, screening: Screening | None) -> tuple[StageStatus, ...]:
     failures = [text for texts in sweep.failures.values() for text in texts]
-    return (
+    stages = [
         StageStatus(name=PREFLIGHT, state="Decided" if looked.is_whole else "Running"),
         StageStatus(
             name=SWEEP,
             state="Decided" if sweep.decided else "Running",
             decision=sweep.decision,
-            reason="; ".join(filter(None, [sweep.sentence, *failures]))[:1024] or None,
+            reason=_words([sweep.sentence, *failures]),
         ),
-    )
+    ]
+    if screening:
+        running = "Running" if sweep.decided else "Waiting"
+        stages.append(
+            StageStatus(
+                name=SCREENING,
+                state="Decided" if screening.decided else running,
+                decision=screening.decision,
+                reason=_words([screening.sentence, *screening.failures]),
+            )
+        )
+    return tuple(stages)
 
 
-def _dataset(name: str, sweep: Sweep) -> DatasetStatus:
+def _words(sentences: list[str]) -> str | None:
+    return "; ".join(filter(None, sentences))[:1024] or None
+
+
+def _dataset(name: str, sweep: Sweep, screening: Screening | None) -> DatasetStatus:
     answer = sweep.answers.get(name)
     if answer is None:
         return DatasetStatus(name=name, verdict="Undecided" if sweep.decided and name in sweep.failures else None)
-    gain = answer.choice.gain
+    verdict: str = answer.choice.verdict
+    effect = answer.choice.gain
+    if screening and (screened := screening.answers.get(name)):
+        verdict, effect = screened.target.verdict.value, screened.target.effect
     return DatasetStatus(
         name=name,
-        verdict=answer.choice.verdict,
+        verdict=verdict,
         best_learning_rate=answer.choice.chosen,
-        effect=f"{gain.value:+.4f}" if gain else None,
-        interval=_interval(gain),
+        effect=f"{effect.value:+.4f}" if effect else None,
+        interval=_interval(effect),
     )
 
 
@@ -123,12 +146,17 @@ def _chosen(choice: RateChoice) -> RateArm | None:
     return next((arm for arm in choice.arms if arm.learning_rate == choice.chosen), None)
 
 
-def _best(recipe: Recipe, sweep: Sweep) -> Best | None:
-    """The chosen arm with the best target, where it is better than the base; None: the base is."""
+def _best(recipe: Recipe, sweep: Sweep, screening: Screening | None) -> Best | None:
+    """The chosen arm with the best target, where it is better than the base; None: the base is.
+
+    After screening only of datasets that survived it.
+    """
+    survivors = screening.survivors if screening and screening.decided else sweep.answers
     candidates = [
         (arm.target, name, arm)
         for name, answer in sweep.answers.items()
-        if (arm := _chosen(answer.choice))
+        if name in survivors
+        and (arm := _chosen(answer.choice))
         and arm.target is not None
         and answer.choice.gain
         and answer.choice.gain.value > 0
@@ -150,14 +178,31 @@ def _best(recipe: Recipe, sweep: Sweep) -> Best | None:
     )
 
 
-def _finding(sweep: Sweep) -> Finding | None:
-    if sweep.obstacle is None:
+def _finding(sweep: Sweep, screening: Screening | None, recipe: Recipe) -> Finding | None:
+    if sweep.obstacle is not None:
+        failures = [text for texts in sweep.failures.values() for text in texts]
+        return Finding(Reason.FAILED, f"the sweep cannot be decided: {'; '.join([sweep.obstacle, *failures])}"[:1024])
+    if screening is None:
         return None
-    failures = [text for texts in sweep.failures.values() for text in texts]
-    return Finding(Reason.FAILED, f"the sweep cannot be decided: {'; '.join([sweep.obstacle, *failures])}"[:1024])
+    if screening.obstacle is not None:
+        words = "; ".join([screening.obstacle, *screening.failures])
+        return Finding(Reason.FAILED, f"screening cannot be decided: {words}"[:1024])
+    if recipe.on_undecided is not OnUndecided.STOP or not screening.undecided:
+        return None
+    first = screening.answers[screening.undecided[0]].reason
+    return Finding(
+        Reason.UNDECIDED,
+        f"undecided: {', '.join(screening.undecided)}; an experiment with a new name and another onUndecided, or with "
+        f"what it takes, shares all that was trained. {screening.undecided[0]}: {first}"[:1024],
+    )
 
 
-def _answer(sweep: Sweep, best: Best | None) -> str:
+def _answer(sweep: Sweep, screening: Screening | None, best: Best | None) -> str:
+    if screening:
+        verdicts = [f"{name}: {one.target.verdict}" for name, one in sorted(screening.answers.items())]
+        if not screening.survivors:
+            return "; ".join([*verdicts, "no dataset survived screening: the base is best"])
+        return "; ".join(verdicts if best else [*verdicts, "no arm is better than the base"])
     rates = [
         f"{name}: {answer.choice.chosen} ({answer.choice.verdict})"
         if answer.choice.chosen

@@ -24,7 +24,8 @@ from cpt_api.trial import (
     TrialRef,
     TrialType,
 )
-from cpt_api.values import Digest, LearningRate
+from cpt_api.values import Amount, Digest, LearningRate
+from cpt_operator.plan.inputs import Inputs
 from cpt_operator.plan.segments import Segments
 
 STAGE = "learningRateSweep"
@@ -48,16 +49,16 @@ def ask(
     rung: int,
 ) -> dict[Digest, Arms]:
     """Add the Decide trials of a rung; the arms that each is about. `scored`: who holds the tables of an arm."""
-    groups = _groups(segments, arms)
-    return {_decide(segments, group, missing, controls, scored, rung): group for group in groups}
+    return {_decide(segments, group, missing, controls, scored, rung): group for group in grouped(segments, arms)}
 
 
-def _groups(segments: Segments, arms: Arms) -> list[Arms]:
-    """One question for all datasets; several where one would not fit into a pod's environment."""
+def grouped(segments: Segments, arms: Arms, datasets_max: int = _ARMS_MAX) -> list[Arms]:
+    """One question for all datasets; several where it would not fit into a pod's environment, or its answer be read."""
     prepared = segments.inputs.prepared
     groups: list[dict[str, Mapping[LearningRate, Digest]]] = [{}]
     for name in sorted(arms, key=lambda name: (prepared[name], name)):  # by data, not by what people call it
-        if groups[-1] and sum(map(len, groups[-1].values())) + len(arms[name]) > _ARMS_MAX:
+        is_full = sum(map(len, groups[-1].values())) + len(arms[name]) > _ARMS_MAX or len(groups[-1]) == datasets_max
+        if groups[-1] and is_full:
             groups.append({})
         groups[-1][name] = arms[name]
     return [*groups]
@@ -72,10 +73,7 @@ def _decide(
     rung: int,
 ) -> Digest:
     recipe, inputs = segments.recipe, segments.inputs
-
-    def metric(texts: tuple[Digest, ...], threshold: str) -> DecisionMetric:
-        return DecisionMetric.model_validate({"held_out": [{"digest": t} for t in texts], "threshold": threshold})
-
+    target, retention = metrics_of(inputs)
     datasets = [
         DatasetArms(
             dataset=TrialRef(digest=inputs.prepared[name]),
@@ -87,8 +85,8 @@ def _decide(
     replicates = {rate: [scored[d] for d in digests if d in scored] for rate, digests in controls.items()}
     work = DecideWork(
         question=Question.LEARNING_RATE,
-        target=metric(inputs.target, str(recipe.minimum_effect)),
-        retention=metric(inputs.retention, str(recipe.margin)) if inputs.retention else None,
+        target=target,
+        retention=retention,
         baseline=TrialRef(digest=segments.baseline),
         datasets=tuple(sorted(datasets, key=lambda item: str(item.dataset.digest))),
         controls=tuple(
@@ -103,6 +101,17 @@ def _decide(
     )
     title = f"learning rate @ {recipe.rungs[rung]}"
     return segments.trials.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, title)
+
+
+def metrics_of(inputs: Inputs) -> tuple[DecisionMetric, DecisionMetric | None]:
+    """Target and retention, by their texts."""
+
+    def metric(texts: tuple[Digest, ...], threshold: Amount) -> DecisionMetric:
+        return DecisionMetric(held_out=tuple(TrialRef(digest=text) for text in texts), threshold=threshold)
+
+    recipe = inputs.recipe
+    retention = metric(inputs.retention, recipe.margin) if inputs.retention else None
+    return metric(inputs.target, recipe.minimum_effect), retention
 
 
 def choices_of(segments: Segments, document: Decision, asked: Arms) -> dict[str, RateChoice] | None:

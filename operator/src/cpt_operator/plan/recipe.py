@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import TypeVar
 
 from cpt_api.conditions import Reason
-from cpt_api.experiment import CPTExperimentSpec, Dataset, HeldOutText, Retention, Target
+from cpt_api.experiment import CPTExperimentSpec, Dataset, HeldOutText, OnUndecided, Retention, Target
 from cpt_api.trial import CooldownShape, DocumentMask, Optimizer, OptimizerName, Precision
 from cpt_api.values import Amount, LearningRate, Share, Tokens
 from cpt_operator.plan.types import Finding
@@ -25,6 +25,7 @@ _WARMUP_SHARE = Fraction(1, 100)
 _THRESHOLD = Amount.parse("0.02")
 _SCREENING_SHARE = Share.parse("0.5")
 _COOLDOWN_SHARE = Share.parse("0.2")
+_ERROR_RATE = Share.parse("0.05")
 
 
 class InvalidRecipeError(ValueError):
@@ -59,6 +60,10 @@ class Recipe:
     document_mask: DocumentMask
     minimum_effect: Amount
     margin: Amount
+    on_undecided: OnUndecided | None
+    """Screening's policy; None without screening."""
+    error_rate: Share = _ERROR_RATE
+    """Chance that a screening calls any useless dataset helpful."""
 
     @property
     def replay(self) -> Dataset | None:
@@ -123,6 +128,7 @@ def resolve(spec: CPTExperimentSpec) -> Recipe:
         document_mask=training.document_mask or DocumentMask.ENABLED,
         minimum_effect=_or(spec.evaluation.target.minimum_effect, _THRESHOLD),
         margin=_or(spec.evaluation.retention.margin if spec.evaluation.retention else None, _THRESHOLD),
+        on_undecided=(screening.on_undecided or OnUndecided.DROP) if (screening := spec.recipe.screening) else None,
     )
     _check_lengths(recipe)
     _check_names(recipe)
