@@ -79,6 +79,53 @@ class Screening:
         return {"digest": digest}
 
 
+class Lasting:
+    """Durations of one dataset, by their bits per byte; None: the trunk had diverged."""
+
+    def __init__(
+        self,
+        losses: Mapping[str, float | None],
+        controls: Mapping[str, Sequence[float]],
+        *,
+        missing: Sequence[str] = (),
+        rates: int = 1,
+    ) -> None:
+        self.models: dict[Digest, Scores | None] = {BASE: make_scores(3.0)}
+        self.work = DecideWork.model_validate(
+            {
+                "question": "Duration",
+                "rates": rates,
+                "pickedAt": "4M",
+                "target": {"heldOut": [{"digest": TARGET}], "threshold": "0.02"},
+                "retention": {"heldOut": [{"digest": RETENTION}], "threshold": "0.02"},
+                "baseline": {"digest": BASE},
+                "datasets": [
+                    {
+                        "dataset": {"digest": make_digest("python")},
+                        "arms": [
+                            {"learningRate": "1e-4", "tokens": tokens, "trial": self._trial(f"arm {tokens}", loss)}
+                            for tokens, loss in losses.items()
+                        ],
+                        **({"missingTokens": list(missing)} if missing else {}),
+                    }
+                ],
+                "controls": [
+                    {
+                        "learningRate": rate,
+                        "tokens": "1M",
+                        "trials": [self._trial(f"control {rate} {n}", loss) for n, loss in enumerate(runs)],
+                    }
+                    for rate, runs in controls.items()
+                ],
+            }
+        )
+
+    def _trial(self, name: str, loss: float | None) -> dict[str, Digest]:
+        digest = make_digest(name)
+        self.models[digest] = None if loss is None else make_scores(loss, seed=len(self.models))
+        return {"digest": digest}
+
+
 class Question:
     """A question about one dataset; `models` is what was measured."""
 

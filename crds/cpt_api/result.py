@@ -252,6 +252,52 @@ class Screened(Model):
     """Some sentences for people."""
 
 
+class DurationArm(Model):
+    """One duration of a trunk."""
+
+    tokens: Tokens
+    """Total, with its cooldown."""
+    trial: Digest
+    """Its trial."""
+    outcome: Literal["Completed", "Diverged"]
+    """A trunk that diverged is a result."""
+    target: Bits | None = None
+    """Bits per byte, lower is better; absent when it diverged."""
+    target_interval: tuple[Bits, Bits] | None = None
+    """95 %, items only."""
+    retention: Bits | None = None
+    """Bits per byte."""
+    behind_best: Estimate | None = None
+    """Paired loss to the best duration, positive is worse here; with run noise where there are replicates."""
+    acceptable: bool = False
+    """It cannot be excluded that it is the best: simultaneous 95 % for all durations."""
+
+
+class DurationChoice(Model):
+    """The answer for one dataset."""
+
+    dataset: Digest
+    """The Prepare trial."""
+    learning_rate: LearningRate
+    """Of the trunk."""
+    arms: Annotated[tuple[DurationArm, ...], Field(max_length=16)]
+    """By tokens."""
+    chosen: Tokens | None
+    """The shortest acceptable one that is within minimumEffect of the best; absent only when all diverged."""
+    verdict: Literal["Chosen", "Undecided", "AllDiverged"]
+    """Undecided: there is a choice, but no estimate of the run noise, or an arm failed."""
+    last_step: Estimate | None = None
+    """Bits per byte that the last duration saves against the one before; its upper end is the one-sided 95 % bound."""
+    go_on: bool
+    """A longer duration may still gain more than minimumEffect."""
+    gain: Estimate | None = None
+    """Of the chosen arm against the base on the target: bits per byte saved."""
+    retention_loss: Estimate | None = None
+    """Of the chosen arm against the base: bits per byte lost, items only."""
+    reason: Text
+    """Some sentences for people."""
+
+
 class Decision(Model):
     """A decision document."""
 
@@ -267,6 +313,8 @@ class Decision(Model):
     """Question Screening: one answer per dataset."""
     texts: Annotated[tuple[Digest, ...], Field(max_length=128)] | None = None
     """Question Screening: the columns of the matrix, target first."""
+    durations: Annotated[tuple[DurationChoice, ...], Field(max_length=256)] | None = None
+    """Question Duration: one answer per dataset."""
     sentence: Text
     """For people."""
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic.alias_generators import to_camel
 
 from cpt_api.conditions import Condition
 from cpt_api.model import Model, Name, Text, Unhashed, Uri
@@ -295,6 +296,8 @@ class Question(StrEnum):
     """Which rate suits each dataset, and which are out of the race; asked at every rung."""
     SCREENING = "Screening"
     """Which datasets help more than the control; asked once, after the race."""
+    DURATION = "Duration"
+    """Which durations may be the best, and whether longer ones may be better; asked at every duration."""
 
 
 class DecisionMetric(Model):
@@ -314,11 +317,11 @@ class Arm(Model):
     trial: TrialRef
     """The cooled Train trial, or the Evaluate trial that scored its end."""
     tokens: Tokens | None = None
-    """Screening: its total tokens, at which it is held against a control."""
+    """Screening and Duration: its total tokens."""
 
 
 class DatasetArms(Model):
-    """The arms of one dataset: at one rung or, for Screening, each at the rung where its race ended."""
+    """The arms of one dataset: at one rung; for Screening each where its race ended; for Duration along one trunk."""
 
     dataset: TrialRef
     """The Prepare trial that names the data."""
@@ -326,6 +329,8 @@ class DatasetArms(Model):
     """One arm for each rate that has a result; LearningRate: that is still in the race."""
     missing: Annotated[tuple[LearningRate, ...], Field(max_length=64)] = ()
     """Rates whose trial failed for good, at this rung or before: the answer names them and is undecided."""
+    missing_tokens: Annotated[tuple[Tokens, ...], Field(max_length=16)] | None = None
+    """Duration: those whose trial failed for good."""
 
 
 class ControlArms(Model):
@@ -336,7 +341,7 @@ class ControlArms(Model):
     trials: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=16)]
     """The control and its replicates."""
     tokens: Tokens | None = None
-    """Screening: their total tokens."""
+    """Screening and Duration: their total tokens."""
 
 
 class DecideWork(Model):
@@ -364,28 +369,35 @@ class DecideWork(Model):
     """Screening: the chance that any of the datasets is said to help (or to hurt) though it does not."""
     family: Annotated[int, Field(ge=1, le=256)] | None = None
     """Screening: how many datasets are screened in all, this question's and those of its siblings."""
+    rates: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Duration: of how many each trunk's rate was picked; the arm that it was picked for looks better than it is."""
+    picked_at: Tokens | None = None
+    """Duration: total tokens of that arm."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Of Monte-Carlo quantiles."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        race, screening = (self.rung_tokens, self.rungs, self.last), (self.error_rate, self.family)
+        owners = {name: question for question, names in DECIDE_FIELDS.items() for name in names}
+        if any((getattr(self, name) is not None) != (self.question is owner) for name, owner in owners.items()):
+            raise ValueError(DECIDE_FIELDS_WORDS)
         lengths = [arm.tokens for entry in self.datasets for arm in entry.arms] + [c.tokens for c in self.controls]
-        needed, foreign = (race, screening) if self.question is Question.LEARNING_RATE else (screening, race)
-        if None in needed or any(field is not None for field in foreign):
-            raise ValueError(
-                f"question {self.question} needs {DECIDE_FIELDS[self.question]}, and nothing of the others"
-            )
-        if (None in lengths) if self.question is Question.SCREENING else any(n is not None for n in lengths):
-            raise ValueError("arms and controls have tokens for question Screening, and only for it")
+        without = self.question is Question.LEARNING_RATE
+        if any((tokens is None) != without for tokens in lengths):
+            raise ValueError("arms and controls have tokens for Screening and Duration, and have none for LearningRate")
         return self
 
 
 DECIDE_FIELDS = {
-    Question.LEARNING_RATE: "rungTokens, rungs and last",
-    Question.SCREENING: "errorRate and family",
+    Question.LEARNING_RATE: ("rung_tokens", "rungs", "last"),
+    Question.SCREENING: ("error_rate", "family"),
+    Question.DURATION: ("rates", "picked_at"),
 }
 """What a question needs beside arms and controls."""
+DECIDE_FIELDS_WORDS = (
+    "; ".join(f"{', '.join(map(to_camel, names))} go with {question}" for question, names in DECIDE_FIELDS.items())
+    + ", and only with it"
+)
 
 
 # --- how and where --------------------------------------------------------------------------------------------------

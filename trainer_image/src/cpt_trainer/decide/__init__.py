@@ -11,6 +11,8 @@
     judgement.py        from effects to Helps, Hurts, Unaffected, Undecided
     matrix.py           every dataset on every text
     screening_words.py  its sentences
+    duration.py         question Duration: the document
+    duration_words.py   its sentences
     document.py         what all questions share
     inputs.py           the only module here that reads the store; all others are pure
 
@@ -43,10 +45,12 @@ def run(trial: Trial) -> None:
 
 def answer(work: DecideWork, models: Models) -> Decision:
     """Of the module that the question names."""
-    from cpt_trainer.decide import learning_rate, screening
+    from cpt_trainer.decide import duration, learning_rate, screening
 
     match work.question:
         case Question.LEARNING_RATE:
             return learning_rate.decide(work, models)
         case Question.SCREENING:
             return screening.decide(work, models)
+        case Question.DURATION:
+            return duration.decide(work, models)

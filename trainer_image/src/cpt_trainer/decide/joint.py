@@ -86,14 +86,17 @@ class MaximumNull:
         return high
 
 
-def correlations(items: Sequence[Texts], totals: Sequence[Estimated]) -> list[list[float]]:
-    """Between comparisons that share their documents and not their runs: item covariance / total standard errors."""
+def correlations(items: Sequence[Texts], totals: Sequence[Estimated], shared: float = 0.0) -> list[list[float]]:
+    """Between comparisons on the same documents: covariance / total standard errors.
+
+    `shared`: variance of a run that stands in all of them; by default they have no run in common.
+    """
     count = len(items)
     matrix = [[1.0] * count for _ in range(count)]
     alone = [level(texts).variance for texts in items]
     for one, other in itertools.combinations(range(count), 2):
         # of a - b: var a + var b - 2 cov
-        covariance = (alone[one] + alone[other] - difference(items[one], items[other]).variance) / 2
+        covariance = shared + (alone[one] + alone[other] - difference(items[one], items[other]).variance) / 2
         scale = totals[one].standard_error * totals[other].standard_error
         matrix[one][other] = matrix[other][one] = min(1.0, max(-1.0, covariance / scale)) if scale else 0.0
     return matrix

@@ -32,6 +32,7 @@ from cpt_trainer.decide.joint import MaximumNull, correlations
 from cpt_trainer.decide.judgement import Evidence, Rule, judge, undecided
 from cpt_trainer.decide.matrix import columns, matrix
 from cpt_trainer.decide.noise import RunNoise, run_noise, with_runs
+from cpt_trainer.decide.words import cut
 
 METHOD = "screening/1"
 """Changes with the procedure: equal methods and equal inputs give equal documents."""
@@ -194,4 +195,4 @@ def _reason(one: Judged, target: Metric, retention: Metric | None) -> str:
         sentences.append(
             words.of_retention(one.retention, one.forgotten, one.forgotten_by_recipe, retention.rule.threshold)
         )
-    return words.cut(" ".join(filter(None, sentences)))
+    return cut(" ".join(filter(None, sentences)))

@@ -20,8 +20,6 @@ from cpt_trainer.decide.judgement import POWER, Evidence, Rule
 from cpt_trainer.decide.noise import RunNoise
 from cpt_trainer.decide.words import listed, number, of_noise
 
-_REASON_MAX = 1024
-
 
 def of_screening(verdicts: Sequence[Verdict], noise: RunNoise | None, *, with_controls: bool) -> str:
     """How many datasets do what."""
@@ -111,11 +109,6 @@ def of_retention(judgement: Judgement | None, forgotten: Estimate, by_recipe: Es
     if by_recipe and by_recipe.lower is not None and by_recipe.upper is not None:
         sentence += f"; another run of the recipe {number(by_recipe.lower)} to {number(by_recipe.upper)} (95 %)"
     return f"{sentence}."
-
-
-def cut(text: str) -> str:
-    """As much as a document holds."""
-    return text if len(text) <= _REASON_MAX else text[: _REASON_MAX - 1] + "…"
 
 
 def _saved(bits: float) -> str:

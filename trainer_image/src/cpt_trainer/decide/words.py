@@ -19,6 +19,7 @@ from cpt_trainer.decide.race import Race
 
 _NAMED = 3
 """A sentence names so many rates at most."""
+_REASON_MAX = 1024
 
 
 def of_noise(noise: RunNoise | None) -> str:
@@ -105,3 +106,8 @@ def listed(names: Iterable[str]) -> str:
 def number(value: float) -> str:
     """Three digits."""
     return f"{value:.3g}"
+
+
+def cut(text: str) -> str:
+    """As much as a document holds."""
+    return text if len(text) <= _REASON_MAX else text[: _REASON_MAX - 1] + "…"
