@@ -47,6 +47,16 @@ class TestWhole:
         (python,) = done.answer["status"]["datasets"]
         assert (python["verdict"], python["bestLearningRate"]) == ("Helps", "1e-4")
 
+    def test_durations(self, bench: Bench) -> None:
+        """As many as the decisions want; the chosen one is the dataset's."""
+        recipe = bench.experiment()["spec"]["recipe"] | {"durationSweep": {"durations": ["20480", "40960"]}}
+        bench.write(bench.experiment(recipe=recipe))
+        done = bench.run()
+        assert done.code == Exit.SUCCESS, done.said
+        assert bench.attempts().count("train") == TRAINS + 4
+        (python,) = done.answer["status"]["datasets"]
+        assert python["optimalTokens"] == "20480"
+
     def test_again(self, bench: Bench) -> None:
         """A second run trains nothing and gives the same answer."""
         first, second = bench.run(), bench.run()

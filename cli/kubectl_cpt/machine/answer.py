@@ -8,13 +8,13 @@ from typing import Any
 
 from cpt_api.experiment import CPTExperimentStatus, Ledger, TrialCounts
 from cpt_api.layout import data_prefix, result_key
-from cpt_api.result import Decision, RateChoice, Screened
+from cpt_api.result import Decision, DurationChoice, RateChoice, Screened
 from cpt_api.trial import TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import Failed, Succeeded
 from kubectl_cpt.machine.world import BY_HAND, Job, World
 from kubectl_cpt.numbers import amount, duration, percent
-from kubectl_cpt.render import columns
+from kubectl_cpt.render import columns, datasets
 
 
 def status_of(world: World) -> CPTExperimentStatus:
@@ -96,12 +96,7 @@ def as_text(world: World, store: str, logs: Path, seconds: float) -> str:
 
 
 def _decisions(world: World, status: CPTExperimentStatus) -> Iterator[str]:
-    rows = [("DATASET", "VERDICT", "LEARNING RATE", "GAIN", "95 %")]
-    rows += [
-        (d.name, d.verdict or "", str(d.best_learning_rate or ""), d.effect or "", d.interval or "")
-        for d in status.datasets
-    ]
-    yield from columns(rows)
+    yield from datasets(status.datasets)
     screened = _screened(world)
     than = "the control (bounds: one-sided 95 %, adjusted for rates and datasets)" if screened else "the base"
     yield f"gain: bits per byte of the target saved against {than}"
@@ -111,6 +106,7 @@ def _decisions(world: World, status: CPTExperimentStatus) -> Iterator[str]:
         yield f"best: {best.dataset} at {best.learning_rate}, {amount(best.tokens)} tokens: {scores}"
     yield from (f"{name}: {choice.reason}" for name, choice in _choices(world).items())
     yield from (f"{name}: {answer.reason}" for name, answer in screened.items())
+    yield from (f"{name}: {choice.reason}" for name, choice in _lasting(world).items())
     yield from (f"{stage.name}: {stage.reason}" for stage in status.stages if stage.reason)
 
 
@@ -125,6 +121,13 @@ def _screened(world: World) -> dict[str, Screened]:
     """The verdict on each dataset."""
     names = _names(world)
     found = {names[one.dataset]: one for decision in _documents(world) for one in decision.screened or ()}
+    return dict(sorted(found.items()))
+
+
+def _lasting(world: World) -> dict[str, DurationChoice]:
+    """The newest choice of a duration for each dataset."""
+    names = _names(world)
+    found = {names[one.dataset]: one for decision in _documents(world) for one in decision.durations or ()}
     return dict(sorted(found.items()))
 
 

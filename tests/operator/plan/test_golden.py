@@ -73,7 +73,10 @@ def lines(experiment: str, protocol: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("protocol", sorted(KNOWN_PROTOCOLS))
-@pytest.mark.parametrize(("experiment", "name"), [("demo", "digests"), ("screening", "digests-screening")])
+@pytest.mark.parametrize(
+    ("experiment", "name"),
+    [("demo", "digests"), ("screening", "digests-screening"), ("durations", "digests-durations")],
+)
 def test_digests(experiment: str, name: str, protocol: int) -> None:
     """Every trial that an example plans."""
     path = GOLDEN / f"{name}-protocol-{protocol}.txt"
@@ -83,7 +86,8 @@ def test_digests(experiment: str, name: str, protocol: int) -> None:
     assert text == path.read_text()
 
 
-def test_screening_shares_the_demo() -> None:
-    """What the demo prepared and trained is not done again; only decisions are about more."""
-    shared = {line for line in lines("demo", PROTOCOL) if " Decide " not in line and " Preflight round" not in line}
-    assert shared < set(lines("screening", PROTOCOL))
+@pytest.mark.parametrize(("less", "more"), [("demo", "screening"), ("screening", "durations")])
+def test_examples_share(less: str, more: str) -> None:
+    """What one example prepares and trains is not done again by the next; decisions may be about more."""
+    shared = {line for line in lines(less, PROTOCOL) if " Decide " not in line and " Preflight round" not in line}
+    assert shared < set(lines(more, PROTOCOL))

@@ -19,7 +19,7 @@ from cpt_api.experiment import OnUndecided
 from cpt_api.result import Decision, Outcome, Screened, Verdict
 from cpt_api.trial import Arm, ControlArms, CPTTrialSpec, DatasetArms, DecideWork, Question, TrialRef, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
-from cpt_operator.plan.question import Arms, grouped, metrics_of
+from cpt_operator.plan.question import UNANSWERED, Arms, grouped, hear, metrics_of
 from cpt_operator.plan.recipe import Recipe
 from cpt_operator.plan.segments import Segments
 from cpt_operator.plan.sweep import CONTROL, Sweep, control_line, line_of, replicated, scored_by
@@ -67,8 +67,11 @@ def plan_screening(segments: Segments, sweep: Sweep) -> Screening:
     ahead = _ahead(segments.recipe, sweep, controls) if segments.recipe.replay else NO_TOKENS
     if not sweep.decided:
         return Screening(failures=failures, tokens_ahead=ahead)
+    rungs = segments.recipe.rungs
     arms = {
-        name: {rate: segments.arm(line_of(segments, name, rate), rung, STAGE) for rate, rung in sorted(ends.items())}
+        name: {
+            rate: segments.arm(line_of(segments, name, rate), rungs[rung], STAGE) for rate, rung in sorted(ends.items())
+        }
         for name, ends in sweep.ends.items()
     }
     watched = [digest for digests in controls.values() for digest in digests]
@@ -102,7 +105,7 @@ def _controls(
         if rung + 1 == len(recipe.rungs) or _has_score(segments, name, rate, rung)
     }
     return {
-        (rate, rung): (segments.arm(control_line(segments, recipe.replay, rate), rung, STAGE),)
+        (rate, rung): (segments.arm(control_line(segments, recipe.replay, rate), recipe.rungs[rung], STAGE),)
         for rate, rung in sorted(places)
         if rung or rate not in replicates
     }
@@ -110,7 +113,8 @@ def _controls(
 
 def _has_score(segments: Segments, name: str, rate: LearningRate, rung: int) -> bool:
     """What diverged or failed on the way is compared with nothing."""
-    outcome = segments.outcomes.get(segments.arm(line_of(segments, name, rate), rung, STAGE))
+    end = segments.recipe.rungs[rung]
+    outcome = segments.outcomes.get(segments.arm(line_of(segments, name, rate), end, STAGE))
     return isinstance(outcome, Succeeded) and outcome.result.outcome is Outcome.COMPLETED
 
 
@@ -199,25 +203,20 @@ class _Question:
 
 
 def _answered(segments: Segments, asked: Mapping[Digest, Arms], failures: tuple[str, ...]) -> Screening:
+    heard = hear(segments, asked)
+    if not heard.complete:
+        return Screening(failures=failures, obstacle=heard.obstacle)
     answers: dict[str, Screened] = {}
-    sentences = []
-    for decision, group in asked.items():
-        match segments.outcomes.get(decision):
-            case Succeeded(result) if result.decision is not None:
-                found = _believed(segments, result.decision, group)
-                if found is None:
-                    return Screening(failures=failures, obstacle="the decision does not answer what it was asked")
-                answers |= found
-                sentences.append(result.decision.sentence)
-            case Failed(reason, message):
-                return Screening(failures=failures, obstacle=f"the decision failed: {reason}: {message}")
-            case _:
-                return Screening(failures=failures)
+    for document, group in heard.documents:
+        found = _believed(segments, document, group)
+        if found is None:
+            return Screening(failures=failures, obstacle=UNANSWERED)
+        answers |= found
     return Screening(
         answers=answers,
         survivors=_survivors(segments.recipe, answers),
-        decision=next(iter(asked)),
-        sentence=" ".join(sentences),
+        decision=next(iter(asked), None),
+        sentence=heard.sentence,
         decided=True,
         failures=failures,
     )

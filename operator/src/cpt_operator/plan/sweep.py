@@ -20,10 +20,10 @@ from cpt_api.trial import (
     TrialType,
 )
 from cpt_api.values import Digest, LearningRate, Tokens
-from cpt_operator.plan.question import STAGE, Arms, Controls, Missing, ask, choices_of
+from cpt_operator.plan.question import STAGE, UNANSWERED, Arms, Controls, Missing, ask, choices_of, hear
 from cpt_operator.plan.recipe import Recipe
 from cpt_operator.plan.segments import Line, Segments, mixture
-from cpt_operator.plan.types import NO_TOKENS, Failed, Succeeded
+from cpt_operator.plan.types import NO_TOKENS, Failed
 
 CONTROL = "the control"
 """How lines of replay data alone are called; with its space no name of a dataset."""
@@ -124,7 +124,7 @@ def replicated(segments: Segments) -> Controls:
         return {}
     return {
         rate: tuple(
-            segments.arm(control_line(segments, recipe.replay, rate, number), 0, STAGE)
+            segments.arm(control_line(segments, recipe.replay, rate, number), recipe.rungs[0], STAGE)
             for number in range(recipe.replicates)
         )
         for rate in recipe.rates
@@ -184,8 +184,9 @@ def _once(words: Iterable[str]) -> tuple[str, ...]:
 
 def _rung(segments: Segments, controls: Controls, rung: int, grid: Grid, before: Missing) -> _Round:
     """Its arms, and its decision when all of them have ended. `before`: what is missing from earlier rungs."""
+    end = segments.recipe.rungs[rung]
     arms = {
-        name: {rate: segments.arm(line_of(segments, name, rate), rung, STAGE) for rate in rates}
+        name: {rate: segments.arm(line_of(segments, name, rate), end, STAGE) for rate in rates}
         for name, rates in grid.items()
     }
     failures = _failures(segments, arms, controls)
@@ -204,21 +205,16 @@ def _rung(segments: Segments, controls: Controls, rung: int, grid: Grid, before:
         name: before.get(name, frozenset()) | (arms[name].keys() - rates.keys()) for name, rates in present.items()
     }
     asked = ask(segments, present, missing, controls, scored, rung)
+    heard = hear(segments, asked)
+    if not heard.complete:
+        return _Round(failures, obstacle=heard.obstacle)
     choices: dict[str, RateChoice] = {}
-    sentences = []
-    for decision, group in asked.items():
-        match segments.outcomes.get(decision):
-            case Succeeded(result) if result.decision is not None:
-                answered = choices_of(segments, result.decision, group)
-                if answered is None:
-                    return _Round(failures, obstacle="the decision does not answer what it was asked")
-                choices |= answered
-                sentences.append(result.decision.sentence)
-            case Failed(reason, message):
-                return _Round(failures, obstacle=f"the decision failed: {reason}: {message}")
-            case _:
-                return _Round(failures)
-    return _Round(failures, missing, next(iter(asked)), present, choices, " ".join(sentences))
+    for document, group in heard.documents:
+        answered = choices_of(segments, document, group)
+        if answered is None:
+            return _Round(failures, obstacle=UNANSWERED)
+        choices |= answered
+    return _Round(failures, missing, next(iter(asked)), present, choices, heard.sentence)
 
 
 def _failures(segments: Segments, arms: Arms, controls: Controls) -> dict[str, tuple[str, ...]]:
