@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
 
-from cpt_trainer.decide import learning_rate, screening
+from cpt_trainer.decide import duration, learning_rate, screening
 from simulator.claims import Claim, Tally
 from simulator.experiment import RATES, RUNGS, experiment_spec, run_experiment
 from simulator.settings import CURVES
@@ -16,7 +16,7 @@ from simulator.studies import STUDIES, Study
 
 Counts = Counter[tuple[str, str, bool]]
 """Answers by setting, claim, and whether it was right."""
-_METHODS = ", ".join(f"`{method}`" for method in (learning_rate.METHOD, screening.METHOD))
+_METHODS = ", ".join(f"`{method}`" for method in (learning_rate.METHOD, screening.METHOD, duration.METHOD))
 
 
 def main() -> None:
@@ -56,8 +56,8 @@ def page(counts: Counts, experiments: int) -> str:
         f"Written by `python -m simulator --experiments {experiments}` (`make simulate`); do not edit. Worlds with",
         f"known truth answer the trials of {experiments} whole experiments per setting, through the real planner and",
         f"the real decisions ({_METHODS}): four datasets, rates {', '.join(RATES)}, rungs {', '.join(RUNGS)}, three",
-        f"control arms per rate. World seeds are 0 to {experiments - 1}, curves are drawn from ({CURVES}, seed) or,",
-        "for screening, follow from the noises. Every plan ended.",
+        f"control arms per rate. World seeds are 0 to {experiments - 1}, curves are drawn from ({CURVES}, seed)",
+        "or follow from the noises. Every plan ended.",
         "",
         "A share is that of datasets (or contrasts, or studies) for which the claim was right; in brackets its 99 %",
         "Monte-Carlo interval, as if they were independent (those of one experiment share its run noise and its",

@@ -20,7 +20,7 @@ from simulator.world import RETENTION
 
 WIDE_SPAN = 4
 """In standard errors of a difference between two rates: from there on the optimum can be located."""
-_DETECTABLE = 1.96 + 0.84
+DETECTABLE = 1.96 + 0.84
 """In standard errors: found with 80 % power by a two-sided 5 % test."""
 
 
@@ -70,7 +70,7 @@ def regret_is_small(ended: Ended) -> Iterable[bool]:
     for name, choice in ended.chosen.items():
         if choice.chosen:
             regret = ended.world.loss(name, choice.chosen) - min(_losses(ended, name).values())
-            yield regret <= _DETECTABLE * standard_error(ended.world.truth)
+            yield regret <= DETECTABLE * standard_error(ended.world.truth)
 
 
 def within_one_step(ended: Ended) -> Iterable[bool]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simulator import claims, screening_claims, screening_settings, settings
+from simulator import claims, duration_claims, screening_claims, screening_settings, settings
 from simulator.claims import Claim
 from simulator.settings import Setting
 
@@ -25,4 +25,10 @@ class Study:
 STUDIES = (
     Study("Learning rates", {}, settings.SETTINGS, claims.CLAIMS),
     Study("Screening", {"screening": {}}, screening_settings.SETTINGS, screening_claims.CLAIMS),
+    Study(
+        "Durations",
+        {"durationSweep": {"durations": ["4M", "8M", "16M", "32M"]}},
+        duration_claims.SETTINGS,
+        duration_claims.CLAIMS,
+    ),
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from simulator import screening_claims
+from simulator import duration_claims, screening_claims
 from simulator.__main__ import Counts, observe, page
 from simulator.claims import CLAIMS, Claim, Tally, chosen_gain
 from simulator.experiment import Ended, run_experiment
@@ -18,7 +18,7 @@ from simulator.truth import Curve, Truth
 
 EXPERIMENTS = 25
 SCREENINGS = 100
-"""Where a claim has one answer for a whole study."""
+"""Of later stages: some claims have one answer for a whole study."""
 PLACES = {
     setting.name: (study, index) for study, each in enumerate(STUDIES) for index, setting in enumerate(each.settings)
 }
@@ -51,6 +51,13 @@ def test_claim(counted: Callable[[str], Counts], claim: Claim, setting: str) -> 
 @pytest.mark.parametrize("claim", screening_claims.CLAIMS, ids=[claim.name for claim in screening_claims.CLAIMS])
 def test_screening(counted: Callable[[str], Counts], claim: Claim, setting: str) -> None:
     """The same for 100 studies of four datasets."""
+    assert_not_contradicted(counted(setting), claim, setting)
+
+
+@pytest.mark.parametrize("setting", ["run 0.01, tail 1 x; saturated"])
+@pytest.mark.parametrize("claim", duration_claims.CLAIMS, ids=[claim.name for claim in duration_claims.CLAIMS])
+def test_durations(counted: Callable[[str], Counts], claim: Claim, setting: str) -> None:
+    """The same for 100 duration sweeps of four datasets."""
     assert_not_contradicted(counted(setting), claim, setting)
 
 
