@@ -67,7 +67,7 @@ constraints: setup ## pin every package anew, with hashes
 	$(PIN) --constraint constraints.txt --extra operator --output-file operator/requirements.txt pyproject.toml
 	$(PIN) --constraint constraints.txt --extra trainer --output-file trainer_image/requirements.txt pyproject.toml
 
-simulate: setup ## the decisions' claims on thousands of simulated experiments; writes docs/evidence (about 40 minutes)
+simulate: setup ## the decisions' claims on thousands of simulated experiments; writes docs/evidence (about 3 hours)
 	PYTHONPATH=tests $(BIN)/python -m simulator --experiments $(SIMULATIONS)
 
 bench: setup ## one benchmark against its peer (NAME=train_overhead)

@@ -10,13 +10,19 @@ from cpt_api.model import sha256
 from cpt_api.result import (
     CheckpointRef,
     Decision,
+    DurationArm,
+    DurationChoice,
     Estimate,
     HeldOutScore,
+    Judgement,
     Outcome,
     RateArm,
     RateChoice,
     ResolvedInput,
     Result,
+    Screened,
+    ScreenedArm,
+    Verdict,
 )
 from cpt_api.trial import CPTTrialSpec, DecideWork, Question, TrialType
 from cpt_api.values import Digest, LearningRate
@@ -90,8 +96,55 @@ def _score(text: Digest) -> HeldOutScore:
     )
 
 
+def make_screened(work: DecideWork, verdict: Verdict = Verdict.HELPS) -> Decision:
+    """The same verdict for every dataset."""
+    effect = Estimate(value=0.3, standard_error=0.1, degrees_of_freedom=8, lower=0.1, upper=0.5)
+    answers = [
+        Screened(
+            dataset=entry.dataset.digest or "",
+            learning_rate=entry.arms[0].learning_rate,
+            tokens=entry.arms[0].tokens,
+            target=Judgement(verdict=verdict, effect=effect, documents=100),
+            arms=tuple(
+                ScreenedArm(learning_rate=a.learning_rate, tokens=a.tokens, trial=a.trial.digest, outcome="Compared")
+                for a in entry.arms
+                if a.tokens and a.trial.digest
+            ),
+            reason="a reason",
+        )
+        for entry in work.datasets
+    ]
+    return Decision(question=work.question, method="test-1", screened=tuple(answers), sentence="screened")
+
+
+def make_durations(work: DecideWork, *, go_on: bool = True) -> Decision:
+    """The shortest is chosen."""
+    answers = [
+        DurationChoice(
+            dataset=entry.dataset.digest or "",
+            learning_rate=entry.arms[0].learning_rate,
+            arms=tuple(
+                DurationArm(tokens=a.tokens, trial=a.trial.digest, outcome="Completed", target=1.4, acceptable=True)
+                for a in entry.arms
+                if a.tokens and a.trial.digest
+            ),
+            chosen=entry.arms[0].tokens,
+            verdict="Chosen",
+            go_on=go_on,
+            gain=Estimate(value=0.6, standard_error=0.1, degrees_of_freedom=4, lower=0.3, upper=0.9),
+            reason="a reason",
+        )
+        for entry in work.datasets
+    ]
+    return Decision(question=work.question, method="test-1", durations=tuple(answers), sentence="how long")
+
+
 def make_decision(work: DecideWork, chosen: LearningRate | None = None) -> Decision:
     """Drops the highest rate at every rung but the last, and chooses the lowest unless told otherwise."""
+    if work.question is Question.SCREENING:
+        return make_screened(work)
+    if work.question is Question.DURATION:
+        return make_durations(work)
     choices = []
     for entry in work.datasets:
         rates = [arm.learning_rate for arm in entry.arms]

@@ -8,8 +8,8 @@ import numpy as np
 
 from cpt_api.trial import DecideWork
 from cpt_api.values import Digest, LearningRate
+from cpt_trainer.decide.document import Scores
 from cpt_trainer.decide.estimates import TextSums
-from cpt_trainer.decide.learning_rate import Scores
 from make import make_digest
 
 DOCUMENTS = 50
@@ -27,6 +27,103 @@ def make_text(loss: float, seed: int = 0, spread: float = 0.01) -> TextSums:
 def make_scores(target: float, retention: float = 2.0, seed: int = 0) -> Scores:
     """A model by its bits per byte."""
     return Scores((make_text(target, seed),), (make_text(retention, seed + 1000),))
+
+
+class Screening:
+    """Datasets against the control, by their bits per byte at each rate; None: it diverged."""
+
+    def __init__(
+        self,
+        datasets: Mapping[str, Mapping[str, float | None]],
+        controls: Mapping[str, Sequence[float | None]],
+        *,
+        missing: Mapping[str, Sequence[str]] | None = None,
+        retention: Mapping[str, float] | None = None,
+        threshold: str = "0.02",
+    ) -> None:
+        self.models: dict[Digest, Scores | None] = {BASE: make_scores(3.0)}
+        self.retention = retention or {}
+        self.work = DecideWork.model_validate(
+            {
+                "question": "Screening",
+                "target": {"heldOut": [{"digest": TARGET}], "threshold": threshold},
+                "retention": {"heldOut": [{"digest": RETENTION}], "threshold": threshold},
+                "baseline": {"digest": BASE},
+                "datasets": [
+                    {
+                        "dataset": {"digest": make_digest(name)},
+                        "arms": [
+                            {"learningRate": rate, "tokens": "1M", "trial": self._trial(name, f"{name} {rate}", loss)}
+                            for rate, loss in losses.items()
+                        ],
+                        "missing": list((missing or {}).get(name, ())),
+                    }
+                    for name, losses in datasets.items()
+                ],
+                "controls": [
+                    {
+                        "learningRate": rate,
+                        "tokens": "1M",
+                        "trials": [self._trial("control", f"control {rate} {n}", loss) for n, loss in enumerate(runs)],
+                    }
+                    for rate, runs in controls.items()
+                ],
+                "errorRate": "0.05",
+                "family": len(datasets),
+            }
+        )
+
+    def _trial(self, data: str, name: str, loss: float | None) -> dict[str, Digest]:
+        digest, kept = make_digest(name), self.retention.get(data, 2.0)
+        self.models[digest] = None if loss is None else make_scores(loss, kept, len(self.models))
+        return {"digest": digest}
+
+
+class Lasting:
+    """Durations of one dataset, by their bits per byte; None: the trunk had diverged."""
+
+    def __init__(
+        self,
+        losses: Mapping[str, float | None],
+        controls: Mapping[str, Sequence[float]],
+        *,
+        missing: Sequence[str] = (),
+        rates: int = 1,
+    ) -> None:
+        self.models: dict[Digest, Scores | None] = {BASE: make_scores(3.0)}
+        self.work = DecideWork.model_validate(
+            {
+                "question": "Duration",
+                "rates": rates,
+                "pickedAt": "4M",
+                "target": {"heldOut": [{"digest": TARGET}], "threshold": "0.02"},
+                "retention": {"heldOut": [{"digest": RETENTION}], "threshold": "0.02"},
+                "baseline": {"digest": BASE},
+                "datasets": [
+                    {
+                        "dataset": {"digest": make_digest("python")},
+                        "arms": [
+                            {"learningRate": "1e-4", "tokens": tokens, "trial": self._trial(f"arm {tokens}", loss)}
+                            for tokens, loss in losses.items()
+                        ],
+                        **({"missingTokens": list(missing)} if missing else {}),
+                    }
+                ],
+                "controls": [
+                    {
+                        "learningRate": rate,
+                        "tokens": "1M",
+                        "trials": [self._trial(f"control {rate} {n}", loss) for n, loss in enumerate(runs)],
+                    }
+                    for rate, runs in controls.items()
+                ],
+            }
+        )
+
+    def _trial(self, name: str, loss: float | None) -> dict[str, Digest]:
+        digest = make_digest(name)
+        self.models[digest] = None if loss is None else make_scores(loss, seed=len(self.models))
+        return {"digest": digest}
 
 
 class Question:

@@ -18,9 +18,16 @@ from typing import Any
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.values import Tokens
 
-_IMMUTABLE = ("model", "replay", "evaluation", "training", "resources.image", "artifacts.reuse")
-_GROWING = ("datasets", "recipe.learningRateSweep.learningRates", "recipe.learningRateSweep.rungs")
+_IMMUTABLE = ("model", "replay", "evaluation", "training", "resources.image", "artifacts.reuse", "recipe.screening")
+_GROWING = (
+    "datasets",
+    "recipe.learningRateSweep.learningRates",
+    "recipe.learningRateSweep.rungs",
+    "recipe.durationSweep.durations",
+)
 """Lists that may be appended to."""
+_STAGE = "recipe.durationSweep"
+"""A block that holds a growing list, and is there from the beginning or never."""
 REFUSED = "!"
 
 
@@ -76,7 +83,8 @@ def _short(value: Any) -> str:
 
 def _judged(change: Change, live: CPTExperimentSpec) -> Change:
     """The same, or refused."""
-    if any(change.path == field or change.path.startswith((f"{field}.", f"{field}[")) for field in _IMMUTABLE):
+    fixed = (change.path == field or change.path.startswith((f"{field}.", f"{field}[")) for field in _IMMUTABLE)
+    if change.path == _STAGE or any(fixed):
         return Change(REFUSED, change.path, f"{change.what or change.sign} (immutable)")
     grown = next((field for field in _GROWING if change.path.startswith(field)), None)
     if grown is None:
@@ -84,7 +92,13 @@ def _judged(change: Change, live: CPTExperimentSpec) -> Change:
     is_item = change.path.startswith(f"{grown}[") and change.path.endswith("]")
     if change.sign != "+" or not is_item:
         return Change(REFUSED, change.path, f"{change.what or change.sign} (items may only be added)")
-    rungs = live.recipe.learning_rate_sweep.rungs or ()
-    if grown.endswith("rungs") and Tokens.parse(change.what) < max(rungs):
-        return Change(REFUSED, change.path, f"an added rung must be longer than {max(rungs)}")
+    for field, word, before in _lengths(live):
+        if grown == field and Tokens.parse(change.what) < max(before):
+            return Change(REFUSED, change.path, f"an added {word} must be longer than {max(before)}")
     return change
+
+
+def _lengths(live: CPTExperimentSpec) -> Iterator[tuple[str, str, Sequence[Tokens]]]:
+    """Growing lists of token counts: what is added comes after all that was there."""
+    yield _GROWING[2], "rung", live.recipe.learning_rate_sweep.rungs or ()
+    yield _GROWING[3], "duration", live.recipe.duration_sweep.durations if live.recipe.duration_sweep else ()

@@ -11,7 +11,7 @@ Price: 60 ms for 60 trials.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,15 +19,28 @@ from cpt_api import PROTOCOL
 from cpt_api.digest import input_digests
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.model import sha256
-from cpt_api.result import CheckpointRef, Decision, HeldOutScore, RateArm, RateChoice, ResolvedInput, Result
-from cpt_api.trial import CPTTrialSpec, DecideWork, PreflightWork, TrainWork, TrialType
-from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_api.result import (
+    CheckpointRef,
+    Decision,
+    DurationArm,
+    DurationChoice,
+    HeldOutScore,
+    Judgement,
+    RateArm,
+    RateChoice,
+    ResolvedInput,
+    Result,
+    Screened,
+    ScreenedArm,
+    Verdict,
+)
+from cpt_api.trial import CPTTrialSpec, DecideWork, PreflightWork, Question, TrainWork, TrialType
+from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import Context, Look, Outcome, Plan, PlannedTrial, Succeeded, plan
 from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
 from kubectl_cpt.errors import ManifestError
 from kubectl_cpt.manifest import Document
 
-Survivors = Callable[[Sequence[LearningRate]], Sequence[LearningRate]]
 _UID = "foreseen"
 _TURNS_MAX = 1000
 
@@ -40,7 +53,8 @@ class Forecast:
     most: Plan
     """No rate is dropped."""
     least: Plan
-    """Half of the rates are dropped at every rung: more never are."""
+    """Half of the rates are dropped at every rung, more never are; no dataset survives screening, no duration after the
+    second is worth it."""
 
     @property
     def tokens_of_one_more_rate(self) -> int:
@@ -48,6 +62,17 @@ class Forecast:
         points = [self.recipe.branch_point(rung) for rung in self.recipe.rungs]
         cooled = sum(rung - point for rung, point in zip(self.recipe.rungs, points, strict=True))
         return int(points[-1] + cooled)
+
+    @property
+    def has_controls_throughout(self) -> bool:
+        """For screening, wherever an arm ends."""
+        return self.recipe.on_undecided is not None and self.recipe.replay is not None
+
+    @property
+    def tokens_of_more_controls(self) -> int:
+        """Where datasets drop a rate at different rungs its control is cooled at each of them."""
+        middle = self.recipe.rungs[1:-1] if self.has_controls_throughout else ()
+        return sum(rung - self.recipe.branch_point(rung) for rung in middle) * len(self.recipe.rates)
 
     @property
     def control(self) -> Digest | None:
@@ -66,8 +91,8 @@ def foresee(document: Document[CPTExperimentSpec]) -> Forecast:
         raise ManifestError([f"CPTExperiment {document.name}: {error}"]) from error
     return Forecast(
         recipe=recipe,
-        most=_unfold(document.spec, lambda rates: rates),
-        least=_unfold(document.spec, lambda rates: rates[: (len(rates) + 1) // 2]),
+        most=_unfold(document.spec, hopeful=True),
+        least=_unfold(document.spec, hopeful=False),
     )
 
 
@@ -76,7 +101,7 @@ def tokens(trials: Sequence[PlannedTrial]) -> int:
     return sum(trial.tokens for trial in trials)
 
 
-def _unfold(spec: CPTExperimentSpec, survivors: Survivors) -> Plan:
+def _unfold(spec: CPTExperimentSpec, *, hopeful: bool) -> Plan:
     """Answer every trial until nothing new is planned."""
     context = Context(experiment_uid=_UID, protocol=PROTOCOL, base=sha256(b"base") if spec.model.trial_name else None)
     outcomes: dict[Digest, Outcome] = {}
@@ -86,14 +111,14 @@ def _unfold(spec: CPTExperimentSpec, survivors: Survivors) -> Plan:
         if not fresh:
             return made
         for trial in fresh:
-            outcome = Succeeded(_imagined(trial, survivors))
+            outcome = Succeeded(_imagined(trial, hopeful=hopeful))
             outcomes[trial.digest] = outcome
             if trial.spec.type is TrialType.PREFLIGHT:
                 context = replace(context, looks=(*context.looks, Look(trial.spec, outcome)))
     raise AssertionError(f"the plan does not end within {_TURNS_MAX} turns")
 
 
-def _imagined(trial: PlannedTrial, survivors: Survivors) -> Result:
+def _imagined(trial: PlannedTrial, *, hopeful: bool) -> Result:
     spec = trial.spec
     return Result(
         protocol=PROTOCOL,
@@ -101,11 +126,11 @@ def _imagined(trial: PlannedTrial, survivors: Survivors) -> Result:
         type=spec.type,
         inputs=tuple(input_digests(spec)),
         attempt=1,
-        **_products(spec, survivors),
+        **_products(spec, hopeful=hopeful),
     )
 
 
-def _products(spec: CPTTrialSpec, survivors: Survivors) -> dict[str, Any]:
+def _products(spec: CPTTrialSpec, *, hopeful: bool) -> dict[str, Any]:
     match spec.work:
         case PreflightWork(inputs=inputs):
             seen = [
@@ -121,7 +146,7 @@ def _products(spec: CPTTrialSpec, survivors: Survivors) -> dict[str, Any]:
                 "held_out": tuple(_score(text.digest) for text in texts if text.digest),
             }
         case DecideWork() as work:
-            return {"decision": _decision(work, survivors)}
+            return {"decision": _IMAGINED[work.question](work, hopeful)}
         case _:
             return {}
 
@@ -130,7 +155,28 @@ def _score(text: Digest) -> HeldOutScore:
     return HeldOutScore(text=text, bits_per_byte=1.0, standard_error=0.0, documents=1, bytes=1, table="imagined")
 
 
-def _decision(work: DecideWork, survivors: Survivors) -> Decision:
+def _screening(work: DecideWork, hopeful: bool) -> Decision:
+    """Every dataset helps, or none."""
+    answers = [
+        Screened(
+            dataset=entry.dataset.digest or "",
+            target=Judgement(verdict=Verdict.HELPS if hopeful else Verdict.HURTS, documents=1),
+            arms=tuple(
+                ScreenedArm(
+                    learning_rate=arm.learning_rate, tokens=arm.tokens, trial=arm.trial.digest, outcome="Compared"
+                )
+                for arm in entry.arms
+                if arm.tokens and arm.trial.digest
+            ),
+            reason="imagined",
+        )
+        for entry in work.datasets
+    ]
+    return Decision(question=work.question, method="imagined", screened=tuple(answers), sentence="imagined")
+
+
+def _race(work: DecideWork, hopeful: bool) -> Decision:
+    """No rate is dropped, or as many as can be."""
     choices = []
     for entry in work.datasets:
         rates = [arm.learning_rate for arm in entry.arms]
@@ -143,7 +189,7 @@ def _decision(work: DecideWork, survivors: Survivors) -> Decision:
                     for arm in entry.arms
                     if arm.trial.digest
                 ),
-                survivors=tuple(rates if work.last else survivors(rates)),
+                survivors=tuple(rates if work.last or hopeful else rates[: (len(rates) + 1) // 2]),
                 chosen=rates[0],
                 verdict="Chosen",
                 reason="imagined",
@@ -152,14 +198,45 @@ def _decision(work: DecideWork, survivors: Survivors) -> Decision:
     return Decision(question=work.question, method="imagined", rates=tuple(choices), sentence="imagined")
 
 
-def rung_of(forecast: Forecast, trial: PlannedTrial) -> Tokens | None:
-    """The rung that an arm's segment was first needed for, and a decision is about; None for all other trials."""
-    rungs = forecast.recipe.rungs
+def _durations(work: DecideWork, hopeful: bool) -> Decision:
+    """A longer one is worth it, or not."""
+    choices = [
+        DurationChoice(
+            dataset=entry.dataset.digest or "",
+            learning_rate=entry.arms[0].learning_rate,
+            arms=tuple(
+                DurationArm(tokens=arm.tokens, trial=arm.trial.digest, outcome="Completed")
+                for arm in entry.arms
+                if arm.tokens and arm.trial.digest
+            ),
+            chosen=entry.arms[-1].tokens,
+            verdict="Chosen",
+            go_on=hopeful,
+            reason="imagined",
+        )
+        for entry in work.datasets
+    ]
+    return Decision(question=work.question, method="imagined", durations=tuple(choices), sentence="imagined")
+
+
+_IMAGINED: Mapping[Question, Callable[[DecideWork, bool], Decision]] = {
+    Question.LEARNING_RATE: _race,
+    Question.SCREENING: _screening,
+    Question.DURATION: _durations,
+}
+
+
+def end_of(forecast: Forecast, trial: PlannedTrial) -> Tokens | None:
+    """The rung or duration that an arm's segment was first needed for, and a decision is about; None for all others."""
     if trial.spec.decide:
-        return trial.spec.decide.rung_tokens
+        lengths = [arm.tokens for entry in trial.spec.decide.datasets for arm in entry.arms if arm.tokens]
+        about_one = trial.spec.decide.question is Question.DURATION
+        return max(lengths) if about_one else trial.spec.decide.rung_tokens
     work = trial.spec.train
     if work is None:
         return None
     if work.schedule.cooldown:
         return work.stop_tokens
-    return next((rung for rung in rungs if forecast.recipe.branch_point(rung) == work.stop_tokens), None)
+    recipe = forecast.recipe
+    ends = (*recipe.rungs, *recipe.durations)
+    return next((end for end in ends if recipe.branch_point(end) == work.stop_tokens), None)

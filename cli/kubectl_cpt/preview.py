@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.trial import CPTTrialSpec, PreflightWork, TrialType
 from cpt_operator.plan import PlannedTrial
+from cpt_operator.plan.durations import STAGE as DURATIONS
 from cpt_operator.plan.recipe import Recipe
 from kubectl_cpt.bill import CONVENTION, Bill, Prices
 from kubectl_cpt.changes import Change, changes
-from kubectl_cpt.foresee import Forecast, foresee, rung_of, tokens
+from kubectl_cpt.foresee import Forecast, end_of, foresee, tokens
 from kubectl_cpt.manifest import Document, Manifests
 from kubectl_cpt.numbers import amount
 
@@ -59,6 +59,8 @@ class Preview:
     most: Bill
     naive: Bill
     """The study's protocol: each point of each sweep its own run; no control, no replicates."""
+    naive_least: Bill
+    """The same where no dataset survives screening."""
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     changes: tuple[Change, ...] | None = None
@@ -117,6 +119,7 @@ def preview(
         least=Bill.of(least, prices),
         most=Bill.of(most, prices),
         naive=Bill.of(int(forecast.most.tokens_naive), prices),
+        naive_least=Bill.of(int(forecast.least.tokens_naive), prices),
         warnings=tuple(_warnings(document.spec, recipe, most)),
         notes=tuple(_notes(document, manifests, forecast)),
         changes=tuple(changes(live, document.spec)) if live else None,
@@ -145,6 +148,8 @@ def _summary(recipe: Recipe) -> str:
     return (
         f"learning-rate sweep of {datasets} {_plural('dataset', datasets)} at {rates} {_plural('rate', rates)} "
         f"({', '.join(map(str, recipe.rates))}), compared at {rungs} tokens"
+        + (f", then screening (undecided: {recipe.on_undecided})" if recipe.on_undecided else "")
+        + (f", then durations of {', '.join(map(amount, recipe.durations))} tokens" if recipe.durations else "")
     )
 
 
@@ -175,12 +180,15 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
         return f"tokenises {len(recipe.trained_on) + len(recipe.held_out)} texts"
     if spec.evaluate:
         return f"the base on {len(spec.evaluate.held_out)} held-out texts"
-    rung = rung_of(forecast, trial)
-    at = f"rung {recipe.rungs.index(rung) + 1} at {amount(rung)} tokens" if rung in recipe.rungs else "other segments"
+    end = end_of(forecast, trial)
+    at = f"rung {recipe.rungs.index(end) + 1} at {amount(end)} tokens" if end in recipe.rungs else "other segments"
+    if end in recipe.durations and trial.stage == DURATIONS:
+        at = f"{amount(end)} tokens"
     if spec.decide:
-        return f"{at}: decision"
+        return f"{at}: decision" if end else "decision: which datasets help more than the control"
     if spec.train and {c.dataset.digest for c in spec.train.phases[0].mixture} == {forecast.control}:
-        return f"{at}: control, {recipe.replicates} {_plural('seed', recipe.replicates)}"
+        seeds = recipe.replicates if end == recipe.rungs[0] else 1
+        return f"{at}: control, {seeds} {_plural('seed', seeds)}"
     return f"{at}: arms (trunk and cooled branch)"
 
 
@@ -189,10 +197,11 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
 
 def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: int) -> Iterator[str]:
     """What will run, and will not tell what one hopes for."""
+    what = "choices and verdicts" if recipe.on_undecided else "choices"
     if recipe.replay is None:
-        yield "there is no replay.dataset, so no control: every choice will be Undecided (no run-noise estimate)"
+        yield f"there is no replay.dataset, so no control: all {what} will be Undecided (no run-noise estimate)"
     elif recipe.replicates < 2:
-        yield "training.replicates is 1: without a second control there is no run-noise estimate, choices are Undecided"
+        yield f"training.replicates is 1: without a second control there is no run-noise estimate, {what} are Undecided"
     if spec.evaluation.retention is None:
         yield "evaluation.retention is absent: nobody will notice what the model forgets"
     if len(recipe.rates) == 1:
@@ -220,21 +229,34 @@ def _sizes(spec: CPTExperimentSpec, recipe: Recipe) -> Iterator[str]:
 def _repetitions(spec: CPTExperimentSpec, recipe: Recipe) -> Iterator[str]:
     for dataset in spec.datasets:
         if dataset.max_tokens:
-            own = recipe.rungs[-1] * (1 - recipe.screening_share)
-            epochs = Fraction(own) / dataset.max_tokens
+            longest = max((*recipe.rungs, *recipe.durations))
+            epochs = recipe.epochs(longest, dataset.max_tokens)
             if epochs > _EPOCHS_WARNED:
-                times = f"{float(epochs):.1f} times at the last rung"
+                times = f"{float(epochs):.1f} times at {'the last rung' if longest in recipe.rungs else longest}"
                 yield f"{dataset.name}: maxTokens {dataset.max_tokens} is repeated {times}"
 
 
 def _notes(document: Document[CPTExperimentSpec], manifests: Manifests, forecast: Forecast) -> Iterator[str]:
     """What the numbers above do not say."""
     yield f"names and digests are {UNRESOLVED} until Preflight has seen the inputs; equal trials that exist are free"
-    if len(forecast.recipe.rungs) > 1:
-        yield "the lower numbers: half of the rates dropped at every rung; the upper ones: none"
+    if least := list(_at_least(forecast.recipe)):
+        yield f"the lower numbers: {', '.join(least)}; the upper ones: {'none' if len(least) == 1 else 'none of that'}"
     if len(forecast.recipe.rates) > 1:
-        extra = len(document.spec.datasets) * forecast.tokens_of_one_more_rate
+        lines = 2 if forecast.has_controls_throughout else 1  # its control as well
+        extra = lines * len(document.spec.datasets) * forecast.tokens_of_one_more_rate
         yield f"where a fitted optimum lies outside the grid one rate is added: at most {amount(extra)} tokens more"
+    if more := forecast.tokens_of_more_controls:
+        yield f"where datasets drop a rate at different rungs its control has more ends: at most {amount(more)} tokens"
     base = document.spec.model.trial_name
     if base and not any(trial.name == base for trial in manifests.trials):
         yield f"the base is made by CPTTrial {base}, which is not in these files: its cost is not counted"
+
+
+def _at_least(recipe: Recipe) -> Iterator[str]:
+    """How the least comes about."""
+    if len(recipe.rungs) > 1:
+        yield "half of the rates dropped at every rung"
+    if recipe.durations and recipe.on_undecided:
+        yield "no dataset survives screening"
+    elif len(recipe.durations) > 2:
+        yield "no duration after the second is worth it"

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from cpt_api.experiment import DatasetStatus
 from kubectl_cpt import numbers
-from kubectl_cpt.bill import Bill
 from kubectl_cpt.documents import EXPONENT
 from kubectl_cpt.numbers import amount, percent, span
 from kubectl_cpt.preview import Preview, Row
@@ -83,13 +83,11 @@ def _row_cells(rows: Sequence[Row]) -> list[Cells]:
 
 
 def _bill_cells(preview: Preview) -> Iterator[Cells]:
-    least, most, naive = preview.least, preview.most, preview.naive
-    yield ("tokens trained", span(least.tokens, most.tokens), "")
-    yield ("as separate runs", amount(naive.tokens), f"naive protocol, no control; this plan trains {_ratio(preview)}")
-    for label, name, show in _PRICED:
-        values = (getattr(least, name), getattr(most, name))
-        if values[1] is not None:
-            yield (label, span(*values, show), f"separate runs {show(getattr(naive, name))}")
+    yield ("tokens trained", span(preview.least.tokens, preview.most.tokens), "")
+    separate = span(preview.naive_least.tokens, preview.naive.tokens)
+    yield ("as separate runs", separate, f"naive protocol, no control; this plan trains {_ratio(preview)}")
+    for label, mine, theirs in _priced(preview):
+        yield (label, mine, f"separate runs {theirs}")
 
 
 _PRICED = (
@@ -99,11 +97,22 @@ _PRICED = (
 )
 
 
+def _priced(preview: Preview) -> Iterator[Cells]:
+    """What follows from tokens, of this plan and of separate runs, as far as it is known."""
+    for label, name, show in _PRICED:
+        least, most, naive_least, naive = (
+            getattr(bill, name) for bill in (preview.least, preview.most, preview.naive_least, preview.naive)
+        )
+        if most is not None:
+            yield (label, span(least, most, show), span(naive_least, naive, show))
+
+
 def _ratio(preview: Preview) -> str:
-    naive = preview.naive.tokens
-    if not naive:
+    if not preview.naive_least.tokens:
         return "nothing to compare with"
-    low, high = percent(preview.least.tokens, naive), percent(preview.most.tokens, naive)
+    least = percent(preview.least.tokens, preview.naive_least.tokens)
+    most = percent(preview.most.tokens, preview.naive.tokens)
+    low, high = sorted((least, most), key=lambda text: int(text.removesuffix(" %")))
     return f"{low} of it" if low == high else f"{low.removesuffix(' %')} to {high} of it"
 
 
@@ -120,6 +129,25 @@ def columns(rows: Sequence[Cells], right: Sequence[int] = ()) -> list[str]:
 
 
 # --- Markdown ---------------------------------------------------------------------------------------------------------
+
+
+def datasets(found: Sequence[DatasetStatus]) -> list[str]:
+    """What was decided about each; the column of durations where there are any."""
+    rows: list[Cells] = [("DATASET", "VERDICT", "LEARNING RATE", "TOKENS", "GAIN", "95 %")]
+    rows += [
+        (
+            each.name,
+            each.verdict or "",
+            str(each.best_learning_rate or ""),
+            amount(each.optimal_tokens) if each.optimal_tokens else "",
+            each.effect or "",
+            each.interval or "",
+        )
+        for each in found
+    ]
+    if not any(each.optimal_tokens for each in found):
+        rows = [(*row[:3], *row[4:]) for row in rows]
+    return columns(rows)
 
 
 def as_markdown(previews: Sequence[Preview], hand: Sequence[Row]) -> str:
@@ -146,12 +174,10 @@ def _markdown_of(preview: Preview) -> list[str]:
 
 
 def _markdown_bill(preview: Preview) -> Iterator[str]:
-    naive: Bill = preview.naive
-    yield f"| tokens | {span(preview.least.tokens, preview.most.tokens)} ({_ratio(preview)}) | {amount(naive.tokens)} |"
-    for label, name, show in _PRICED:
-        values = (getattr(preview.least, name), getattr(preview.most, name))
-        if values[1] is not None:
-            yield f"| {label} | {span(*values, show)} | {show(getattr(naive, name))} |"
+    tokens = span(preview.least.tokens, preview.most.tokens)
+    yield f"| tokens | {tokens} ({_ratio(preview)}) | {span(preview.naive_least.tokens, preview.naive.tokens)} |"
+    for cells in _priced(preview):
+        yield f"| {' | '.join(cells)} |"
 
 
 def _markdown_rows(rows: Sequence[Row]) -> list[str]:

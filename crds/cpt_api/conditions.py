@@ -98,6 +98,8 @@ class Reason(StrEnum):
     """The budget is used up; raise it and the experiment goes on from its checkpoints."""
     TOO_MANY_FAILURES = "TooManyFailures"
     """More trials failed than maxFailedTrials allows, or one failed under onTrialFailure: Stop."""
+    UNDECIDED = "Undecided"
+    """A dataset's screening is undecided, and screening.onUndecided is Stop."""
     NAME_TAKEN = "NameTaken"
     """An object of that name exists and is not ours."""
     # how an attempt ended

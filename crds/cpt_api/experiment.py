@@ -120,7 +120,36 @@ class LearningRateSweep(Model):
     learning_rates: Annotated[tuple[LearningRate, ...], Field(min_length=1, max_length=64)] | None = None
     """Quote them: "3e-5". When absent, fractions of the base's peakLearningRate."""
     rungs: Annotated[tuple[Tokens, ...], Field(min_length=1, max_length=3)] | None = None
-    """Total tokens at which rates are compared, rising; 1B, 2B and 4B when absent."""
+    """Total tokens at which rates are compared, rising; when absent 1B, or half of the shortest duration where that is
+    less, then twice and four times as much."""
+
+
+class OnUndecided(StrEnum):
+    """What becomes of a dataset of which nothing sure can be said."""
+
+    DROP = "Drop"
+    """It does not survive."""
+    KEEP = "Keep"
+    """It survives, like one that helps."""
+    STOP = "Stop"
+    """The experiment is stalled: whoever decides creates a new one, which shares all that was trained."""
+
+
+class Screening(Model):
+    """Which datasets help more than replay data alone, trained alike. Judges arms of the sweep; no arm of its own."""
+
+    on_undecided: OnUndecided | None = None
+    """Drop when absent."""
+
+
+class DurationSweep(Model):
+    """How long: per surviving dataset one trunk at its chosen rate, with a cooled branch at each duration.
+
+    It goes on to the next duration as long as the last step may still have gained more than `minimumEffect`.
+    """
+
+    durations: Annotated[tuple[Tokens, ...], Field(min_length=1, max_length=16)]
+    """Total tokens, rising, none shorter than the first rung."""
 
 
 class Recipe(Model):
@@ -128,6 +157,10 @@ class Recipe(Model):
 
     learning_rate_sweep: LearningRateSweep
     """Which rate suits each dataset."""
+    screening: Screening | None = None
+    """Which datasets help; the sweep's controls then go as far as its arms."""
+    duration_sweep: DurationSweep | None = None
+    """How long to train on each dataset that survived."""
 
 
 class Training(Model):
@@ -277,13 +310,15 @@ class DatasetStatus(Model):
     name: Name
     """Which."""
     verdict: Annotated[str, Field(max_length=32)] | None = None
-    """Of the last decision."""
+    """Of the last decision; after screening Helps, Hurts, Unaffected or Undecided."""
     best_learning_rate: LearningRate | None = None
     """The chosen rate."""
     effect: Annotated[str, Field(max_length=32)] | None = None
-    """Gain on the target against the base, bits per byte."""
+    """Gain on the target, bits per byte: against the base, after screening against the control."""
+    optimal_tokens: Tokens | None = None
+    """The chosen duration."""
     interval: Annotated[str, Field(max_length=64)] | None = None
-    """95 %."""
+    """95 %; after screening two one-sided 95 % bounds, adjusted for rates and datasets."""
 
 
 class Best(Model):

@@ -166,6 +166,138 @@ class RateChoice(Model):
     """One sentence for people."""
 
 
+class Verdict(StrEnum):
+    """What a dataset does to a metric, against replay data alone."""
+
+    HELPS = "Helps"
+    """The adjusted lower bound of its effect is above zero."""
+    HURTS = "Hurts"
+    """The adjusted upper bound is below zero, at every rate."""
+    UNAFFECTED = "Unaffected"
+    """The 90 % interval lies inside what is too small to matter."""
+    UNDECIDED = "Undecided"
+    """None of these; the reason says what it would take."""
+
+
+class Judgement(Model):
+    """One dataset on one metric, at the rate where it does best against the control."""
+
+    verdict: Verdict
+    """The word."""
+    effect: Estimate | None = None
+    """Bits per byte saved. Its bounds are one-sided 95 %, adjusted for rates and (as Holm tests them) for datasets: the
+    lower is above zero where the verdict is Helps, the upper is below where it is Hurts."""
+    p_helps: Finite | None = None
+    """Adjusted for rates and datasets (Holm)."""
+    p_hurts: Finite | None = None
+    """Adjusted for datasets (Holm)."""
+    interval90: tuple[Bits, Bits] | None = None
+    """For Unaffected: two one-sided 95 % bounds, not adjusted for the number of datasets."""
+    detectable: Bits | None = None
+    """The smallest effect that is called Helps with 80 % power."""
+    documents: Count
+    """Clusters of its held-out texts."""
+
+
+class ScreenedArm(Model):
+    """One rate of a dataset, held against the control at the same rate and tokens."""
+
+    learning_rate: LearningRate
+    """Its rate."""
+    tokens: Tokens
+    """Where its race ended."""
+    trial: Digest
+    """Its trial."""
+    outcome: Literal["Compared", "Diverged", "ControlDiverged", "ControlMissing"]
+    """Only two that have a score can be compared."""
+    gain: Estimate | None = None
+    """Bits per byte saved on the target; 95 %, for this rate alone."""
+
+
+class Cell(Model):
+    """A dataset's effect on one held-out text: for the matrix, no verdict."""
+
+    effect: Bits
+    """Bits per byte saved, at the rate that was judged."""
+    interval: tuple[Bits, Bits] | None = None
+    """95 %."""
+    marked: bool = False
+    """Stands out of all cells, by Benjamini and Hochberg at 5 %."""
+
+
+class Screened(Model):
+    """The answer for one dataset."""
+
+    dataset: Digest
+    """The Prepare trial."""
+    learning_rate: LearningRate | None = None
+    """Where it does best against the control: all that follows is about this arm."""
+    tokens: Tokens | None = None
+    """Of that arm."""
+    target: Judgement
+    """What decides."""
+    retention: Judgement | None = None
+    """The same for what must not get worse."""
+    forgotten: Estimate | None = None
+    """Bits per byte that this very model lost to the base: items only, the upper end is the one-sided 95 % bound."""
+    forgotten_within_margin: bool | None = None
+    """That bound is at most the margin: the model is not worse than the base."""
+    forgotten_by_recipe: Estimate | None = None
+    """The same with run noise, 95 %: what another run of the recipe would lose; shown, not gated."""
+    arms: Annotated[tuple[ScreenedArm, ...], Field(max_length=64)] = ()
+    """By rate."""
+    cells: Annotated[tuple[Cell, ...], Field(max_length=128)] = ()
+    """One for each of the decision's texts; empty where nothing could be compared."""
+    reason: Text
+    """Some sentences for people."""
+
+
+class DurationArm(Model):
+    """One duration of a trunk."""
+
+    tokens: Tokens
+    """Total, with its cooldown."""
+    trial: Digest
+    """Its trial."""
+    outcome: Literal["Completed", "Diverged"]
+    """A trunk that diverged is a result."""
+    target: Bits | None = None
+    """Bits per byte, lower is better; absent when it diverged."""
+    target_interval: tuple[Bits, Bits] | None = None
+    """95 %, items only."""
+    retention: Bits | None = None
+    """Bits per byte."""
+    behind_best: Estimate | None = None
+    """Paired loss to the best duration, positive is worse here; with run noise where there are replicates."""
+    acceptable: bool = False
+    """It cannot be excluded that it is the best: simultaneous 95 % for all durations."""
+
+
+class DurationChoice(Model):
+    """The answer for one dataset."""
+
+    dataset: Digest
+    """The Prepare trial."""
+    learning_rate: LearningRate
+    """Of the trunk."""
+    arms: Annotated[tuple[DurationArm, ...], Field(max_length=16)]
+    """By tokens."""
+    chosen: Tokens | None
+    """The shortest acceptable one that is within minimumEffect of the best; absent only when all diverged."""
+    verdict: Literal["Chosen", "Undecided", "AllDiverged"]
+    """Undecided: there is a choice, but no estimate of the run noise, or an arm failed."""
+    last_step: Estimate | None = None
+    """Bits per byte that the last duration saves against the one before; its upper end is the one-sided 95 % bound."""
+    go_on: bool
+    """A longer duration may still gain more than minimumEffect."""
+    gain: Estimate | None = None
+    """Of the chosen arm against the base on the target: bits per byte saved."""
+    retention_loss: Estimate | None = None
+    """Of the chosen arm against the base: bits per byte lost, items only."""
+    reason: Text
+    """Some sentences for people."""
+
+
 class Decision(Model):
     """A decision document."""
 
@@ -177,6 +309,12 @@ class Decision(Model):
     """Standard deviation between replicates (value) with its degrees of freedom."""
     rates: Annotated[tuple[RateChoice, ...], Field(max_length=256)] = ()
     """Question LearningRate: one answer per dataset."""
+    screened: Annotated[tuple[Screened, ...], Field(max_length=256)] | None = None
+    """Question Screening: one answer per dataset."""
+    texts: Annotated[tuple[Digest, ...], Field(max_length=128)] | None = None
+    """Question Screening: the columns of the matrix, target first."""
+    durations: Annotated[tuple[DurationChoice, ...], Field(max_length=256)] | None = None
+    """Question Duration: one answer per dataset."""
     sentence: Text
     """For people."""
 

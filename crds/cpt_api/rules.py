@@ -14,10 +14,33 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cpt_api.experiment import Base, CPTExperimentSpec, Dataset, LearningRateSweep, Retention, Target
+from pydantic.alias_generators import to_camel
+
+from cpt_api.experiment import (
+    Base,
+    CPTExperimentSpec,
+    Dataset,
+    DurationSweep,
+    LearningRateSweep,
+    Recipe,
+    Retention,
+    Target,
+)
 from cpt_api.model import Model
 from cpt_api.names import EXPERIMENT_NAME_MAX, TRIAL_NAME_MAX
-from cpt_api.trial import CPTTrialSpec, EvaluateWork, ModelRef, Resources, Source, Start, TrialRef, TrialType
+from cpt_api.trial import (
+    DECIDE_FIELDS,
+    DECIDE_FIELDS_WORDS,
+    CPTTrialSpec,
+    DecideWork,
+    EvaluateWork,
+    ModelRef,
+    Resources,
+    Source,
+    Start,
+    TrialRef,
+    TrialType,
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +117,17 @@ def _unchanged(path: tuple[str, str], absent: str) -> str:
 _COUNT = "quantity({0}.replace('B', 'G')).asInteger()"
 """CEL: a token count as an integer; Kubernetes quantities call 10^9 G."""
 
+
+def _only_longer(field: str, word: str) -> Rule:
+    """What is added to a list of token counts comes after all that was there."""
+    return Rule(
+        f"!has(self.{field}) || !has(oldSelf.{field}) || self.{field}.all(s, s in oldSelf.{field}"
+        f" || oldSelf.{field}.all(o, {_COUNT.format('s')} > {_COUNT.format('o')}))",
+        f"an added {word} must be longer than all before it",
+        field_path=f".{field}",
+    )
+
+
 _HELD_OUT = Rule(
     "self.suite != 'Heldout' || (has(self.data) && self.data.size() > 0)"
     " || (has(self.datasets) && self.datasets.size() > 0)",
@@ -137,14 +171,36 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
         ),
         _append_only("learningRates", "s == o"),
         _append_only("rungs", "s == o"),
+        _only_longer("rungs", "rung"),
+    ),
+    DurationSweep: (
         Rule(
-            "!has(self.rungs) || !has(oldSelf.rungs) || self.rungs.all(s, s in oldSelf.rungs"
-            f" || oldSelf.rungs.all(o, {_COUNT.format('s')} > {_COUNT.format('o')}))",
-            "an added rung must be longer than all before it",
-            field_path=".rungs",
+            f"self.durations.map(d, {_COUNT.format('d')}).isSorted()",
+            "durations must rise: write the shortest first",
+            field_path=".durations",
+        ),
+        _append_only("durations", "s == o"),
+        _only_longer("durations", "duration"),
+    ),
+    DecideWork: (
+        Rule(
+            " && ".join(
+                f"has(self.{to_camel(name)}) == (self.question == '{question}')"
+                for question, names in DECIDE_FIELDS.items()
+                for name in names
+            ),
+            DECIDE_FIELDS_WORDS,
         ),
     ),
     # changes
+    Recipe: (
+        *_immutable(("screening",), "an experiment"),
+        Rule(
+            "has(self.durationSweep) == has(oldSelf.durationSweep)",
+            "immutable; create an experiment with a new name",
+            field_path=".durationSweep",
+        ),
+    ),
     Dataset: (Rule("self == oldSelf", "immutable; add a dataset under another name, or create a new experiment"),),
     CPTExperimentSpec: (
         *_immutable(("model", "replay", "evaluation", "training"), "an experiment"),

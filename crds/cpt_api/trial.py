@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic.alias_generators import to_camel
 
 from cpt_api.conditions import Condition
 from cpt_api.model import Model, Name, Text, Unhashed, Uri
@@ -292,6 +293,11 @@ class Question(StrEnum):
     """What a Decide trial answers."""
 
     LEARNING_RATE = "LearningRate"
+    """Which rate suits each dataset, and which are out of the race; asked at every rung."""
+    SCREENING = "Screening"
+    """Which datasets help more than the control; asked once, after the race."""
+    DURATION = "Duration"
+    """Which durations may be the best, and whether longer ones may be better; asked at every duration."""
 
 
 class DecisionMetric(Model):
@@ -310,26 +316,32 @@ class Arm(Model):
     """Its rate."""
     trial: TrialRef
     """The cooled Train trial, or the Evaluate trial that scored its end."""
+    tokens: Tokens | None = None
+    """Screening and Duration: its total tokens."""
 
 
 class DatasetArms(Model):
-    """The arms of one dataset at one rung."""
+    """The arms of one dataset: at one rung; for Screening each where its race ended; for Duration along one trunk."""
 
     dataset: TrialRef
     """The Prepare trial that names the data."""
     arms: Annotated[tuple[Arm, ...], Field(min_length=1, max_length=64)]
-    """One arm for each rate that is still in the race and has a result."""
+    """One arm for each rate that has a result; LearningRate: that is still in the race."""
     missing: Annotated[tuple[LearningRate, ...], Field(max_length=64)] = ()
     """Rates whose trial failed for good, at this rung or before: the answer names them and is undecided."""
+    missing_tokens: Annotated[tuple[Tokens, ...], Field(max_length=16)] | None = None
+    """Duration: those whose trial failed for good."""
 
 
 class ControlArms(Model):
-    """Replicates at one rate: equal recipes on replay data that differ in their order seed alone."""
+    """Replicates at one rate and length: equal recipes on replay data that differ in their order seed alone."""
 
     learning_rate: LearningRate
     """Their rate."""
     trials: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=16)]
     """The control and its replicates."""
+    tokens: Tokens | None = None
+    """Screening and Duration: their total tokens."""
 
 
 class DecideWork(Model):
@@ -345,16 +357,47 @@ class DecideWork(Model):
     """The Evaluate trial of the base."""
     datasets: Annotated[tuple[DatasetArms, ...], Field(min_length=1, max_length=256)]
     """For whom it is asked."""
-    controls: Annotated[tuple[ControlArms, ...], Field(max_length=64)] = ()
-    """For the run noise; without them the answer is marked as undecided."""
-    rung_tokens: Tokens
-    """Total tokens of the arms."""
-    rungs: Annotated[int, Field(ge=1, le=8)]
-    """How many rungs the race has: the Bonferroni bound counts them."""
-    last: bool
-    """At the last rung nothing is dropped, the rate is chosen."""
+    controls: Annotated[tuple[ControlArms, ...], Field(max_length=256)] = ()
+    """For the run noise, and what Screening compares with; without them the answer is marked as undecided."""
+    rung_tokens: Tokens | None = None
+    """LearningRate: total tokens of the arms."""
+    rungs: Annotated[int, Field(ge=1, le=8)] | None = None
+    """LearningRate: how many rungs the race has: the Bonferroni bound counts them."""
+    last: bool | None = None
+    """LearningRate: at the last rung nothing is dropped, the rate is chosen."""
+    error_rate: Share | None = None
+    """Screening: the chance that any of the datasets is said to help (or to hurt) though it does not."""
+    family: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Screening: how many datasets are screened in all, this question's and those of its siblings."""
+    rates: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Duration: of how many each trunk's rate was picked; the arm that it was picked for looks better than it is."""
+    picked_at: Tokens | None = None
+    """Duration: total tokens of that arm."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Of Monte-Carlo quantiles."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        owners = {name: question for question, names in DECIDE_FIELDS.items() for name in names}
+        if any((getattr(self, name) is not None) != (self.question is owner) for name, owner in owners.items()):
+            raise ValueError(DECIDE_FIELDS_WORDS)
+        lengths = [arm.tokens for entry in self.datasets for arm in entry.arms] + [c.tokens for c in self.controls]
+        without = self.question is Question.LEARNING_RATE
+        if any((tokens is None) != without for tokens in lengths):
+            raise ValueError("arms and controls have tokens for Screening and Duration, and have none for LearningRate")
+        return self
+
+
+DECIDE_FIELDS = {
+    Question.LEARNING_RATE: ("rung_tokens", "rungs", "last"),
+    Question.SCREENING: ("error_rate", "family"),
+    Question.DURATION: ("rates", "picked_at"),
+}
+"""What a question needs beside arms and controls."""
+DECIDE_FIELDS_WORDS = (
+    "; ".join(f"{', '.join(map(to_camel, names))} go with {question}" for question, names in DECIDE_FIELDS.items())
+    + ", and only with it"
+)
 
 
 # --- how and where --------------------------------------------------------------------------------------------------

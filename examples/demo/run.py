@@ -235,6 +235,8 @@ def read_answer(cluster: Cluster, kubectl: Kubectl) -> Answer:
         decide, decision = CPTTrialSpec.model_validate(trial.spec).decide, result(trial).decision
         assert decide is not None
         assert decision is not None
+        if decide.rung_tokens is None:  # of another stage
+            continue
         rungs.append(Rung(decide.rung_tokens, decision))
     datasets = {choice.dataset for rung in rungs for choice in rung.decision.rates}
     return Answer(

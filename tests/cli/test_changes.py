@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cpt_api.experiment import CPTExperimentSpec
 from kubectl_cpt.changes import changes
 from make import make_experiment
 
@@ -51,6 +52,16 @@ def sweep(**fields: Any) -> dict[str, Any]:
             ["! training.sequenceLength: 64 -> 32 (immutable)"],
             id="immutable, changed",
         ),
+        pytest.param(
+            {"recipe": SPEC["recipe"] | {"durationSweep": {"durations": ["20480"]}}},
+            ["! recipe.durationSweep: + (immutable)"],
+            id="durations, which were not there",
+        ),
+        pytest.param(
+            {"recipe": SPEC["recipe"] | {"screening": {"onUndecided": "Keep"}}},
+            ["! recipe.screening: + (immutable)"],
+            id="another stage",
+        ),
         pytest.param({"scheduling": {"parallelTrials": 4}}, ["+ scheduling"], id="mutable block"),
         pytest.param({"suspend": True}, ["+ suspend: True"], id="suspended"),
     ],
@@ -65,3 +76,20 @@ def test_mutable_and_removed() -> None:
     live = make_experiment(budget={"tokens": "1M"}, scheduling={"parallelTrials": 2})
     wanted = make_experiment(scheduling={"parallelTrials": 4})
     assert list(map(str, changes(live, wanted))) == ["~ scheduling.parallelTrials: 2 -> 4", "- budget"]
+
+
+@pytest.mark.parametrize(
+    ("durations", "want"),
+    [
+        (["20480", "40960"], ["+ recipe.durationSweep.durations[40960]: 40960"]),
+        (["15360", "20480"], ["! recipe.durationSweep.durations[15360]: an added duration must be longer than 20480"]),
+    ],
+    ids=["longer", "shorter"],
+)
+def test_durations(durations: list[str], want: list[str]) -> None:
+    """One more may be added, where there are some."""
+
+    def spec(durations: list[str]) -> CPTExperimentSpec:
+        return make_experiment(recipe=SPEC["recipe"] | {"durationSweep": {"durations": durations}})
+
+    assert list(map(str, changes(spec(["20480"]), spec(durations)))) == want

@@ -22,12 +22,18 @@ from make import make_experiment
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 DEMO = ("-f", str(ROOT / "examples/demo"))
+LATER = ("screening", "durations")
 PRICES = ("--parameters", "0.92M", "--tokens-per-second-per-gpu", "4000", "--price-per-gpu-hour", "2.5")
 FORMATS = {"wide": "demo-plan.txt", "markdown": "demo-plan.md", "yaml": "demo-plan.yaml"}
 
 
 def plan(*arguments: str, text: str | None = None) -> Result:
     return CliRunner().invoke(app, ["plan", *arguments], input=text)
+
+
+def later(example: str) -> tuple[str, ...]:
+    """An example of a later stage, with the demo's base."""
+    return ("-f", str(ROOT / "examples/demo/base.yaml"), "-f", str(ROOT / "examples" / example))
 
 
 def manifest(**changes: Any) -> str:
@@ -49,6 +55,12 @@ class TestGolden:
         done = plan(*DEMO, *PRICES, "-o", output)
         assert done.exit_code == Exit.SUCCESS, done.stderr
         assert done.stdout == (GOLDEN / FORMATS[output]).read_text()
+
+    @pytest.mark.parametrize("example", LATER)
+    def test_later_stages(self, example: str) -> None:
+        """What a stage after the sweep adds: its arms, its decisions, and what they cost."""
+        done = plan(*later(example), *PRICES)
+        assert done.stdout == (GOLDEN / f"{example}-plan.txt").read_text()
 
     def test_json_says_the_same_as_yaml(self) -> None:
         """Both are one document."""
@@ -83,6 +95,29 @@ class TestBounds:
             forecast = foresee(Document("a", "b", spec))
             totals.append(tokens(forecast.most.trials))
         assert totals[1] - totals[0] == 2 * forecast.tokens_of_one_more_rate
+
+    @pytest.mark.parametrize("last", ["10240", "40960"])
+    def test_controls_for_screening(self, last: str) -> None:
+        """Where the race has one rung all controls are there already; else each goes to where its rate ends."""
+        recipe = {"learningRateSweep": {"learningRates": ["1e-4", "1e-3"], "rungs": sorted({"10240", last})}}
+        plain = foresee(Document("a", "b", make_experiment(recipe=recipe)))
+        screened = foresee(Document("a", "b", make_experiment(recipe={**recipe, "screening": {}})))
+        beyond = (32768 - 8192) + (40960 - 32768) if last == "40960" else 0
+        assert tokens(screened.most.trials) - tokens(plain.most.trials) == 2 * beyond
+        assert tokens(screened.least.trials) - tokens(plain.least.trials) == beyond
+
+    def test_durations(self) -> None:
+        """From two on none may be worth it; with screening before no dataset may survive."""
+        sweep = {"learningRates": ["1e-4"], "rungs": ["10240"]}
+        recipe = {"learningRateSweep": sweep, "durationSweep": {"durations": ["20480", "40960", "81920"]}}
+        forecast = foresee(Document("a", "b", make_experiment(recipe=recipe)))
+        least = (16384 - 8192) + (20480 - 16384) + (32768 - 16384) + (40960 - 32768)
+        most = least + (65536 - 32768) + (81920 - 65536)
+        assert tokens(forecast.least.trials) == 4 * 10240 + 2 * least
+        assert tokens(forecast.most.trials) == 4 * 10240 + 2 * most
+        assert forecast.most.tokens_naive == 2 * 10240 + 2 * (20480 + 40960 + 81920)
+        recipe["screening"] = {}
+        assert tokens(foresee(Document("a", "b", make_experiment(recipe=recipe))).least.trials) == 4 * 10240
 
 
 class TestBill:
@@ -164,5 +199,7 @@ print([name for name in {heavy!r} if name in sys.modules])
 
 
 if __name__ == "__main__":
+    for example in LATER:
+        (GOLDEN / f"{example}-plan.txt").write_text(plan(*later(example), *PRICES).stdout)
     for format_, name in FORMATS.items():
         (GOLDEN / name).write_text(plan(*DEMO, *PRICES, "-o", format_).stdout)

@@ -37,6 +37,26 @@ class TestWhole:
         assert done.answer["status"]["ledger"]["tokensTrained"] == str(TOKENS)
         assert Path(done.answer["places"]["decision"]).exists()
 
+    def test_screening(self, bench: Bench) -> None:
+        """A stage more: every dataset has its verdict, and both decisions are shown with their place."""
+        recipe = bench.experiment()["spec"]["recipe"] | {"screening": {}}
+        bench.write(bench.experiment(recipe=recipe))
+        done = bench.run()
+        assert done.code == Exit.SUCCESS, done.said
+        assert len(bench.attempts()) == ALL + 1
+        (python,) = done.answer["status"]["datasets"]
+        assert (python["verdict"], python["bestLearningRate"]) == ("Helps", "1e-4")
+
+    def test_durations(self, bench: Bench) -> None:
+        """As many as the decisions want; the chosen one is the dataset's."""
+        recipe = bench.experiment()["spec"]["recipe"] | {"durationSweep": {"durations": ["20480", "40960"]}}
+        bench.write(bench.experiment(recipe=recipe))
+        done = bench.run()
+        assert done.code == Exit.SUCCESS, done.said
+        assert bench.attempts().count("train") == TRAINS + 4
+        (python,) = done.answer["status"]["datasets"]
+        assert python["optimalTokens"] == "20480"
+
     def test_again(self, bench: Bench) -> None:
         """A second run trains nothing and gives the same answer."""
         first, second = bench.run(), bench.run()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cli.test_run import wait_for
+from cpt_api.result import Verdict
 from cpt_api.values import Tokens
 from kubectl_cpt.errors import Exit
 from trainer_image.kit import BATCH, BATCH_TOKENS, SEQUENCE, Lab, text
@@ -27,7 +28,7 @@ CONFIG = {"preflightName": "inputs", "input": "config"}
 
 
 def manifests(folder: Path) -> Path:
-    """A base from random weights, and a sweep of one dataset at one rate that starts from it."""
+    """A base from random weights, and a sweep of one dataset at one rate that starts from it, screened."""
     train = {
         "start": {"random": {"config": CONFIG, "seed": 1}},
         "phases": [{"mixture": [{"dataset": {"trialName": "speeches"}, "weight": "1"}]}],
@@ -44,11 +45,15 @@ def manifests(folder: Path) -> Path:
     experiment = {
         "model": {"trialName": "base"},
         "datasets": [{"name": "python", "uri": "s3://corpora/python.jsonl"}],
+        "replay": {"dataset": {"name": "replay", "uri": "s3://corpora/speeches.jsonl"}},
         "evaluation": {
             "target": {"suite": "Heldout", "data": [{"name": "linux", "uri": "s3://corpora/linux.jsonl"}]},
         },
-        "recipe": {"learningRateSweep": {"learningRates": ["1e-3"], "rungs": [str(RUNG_STEPS * BATCH_TOKENS)]}},
-        "training": {"sequenceLength": SEQUENCE, "globalBatchSize": BATCH, "precision": "Float32"},
+        "recipe": {
+            "learningRateSweep": {"learningRates": ["1e-3"], "rungs": [str(RUNG_STEPS * BATCH_TOKENS)]},
+            "screening": {},
+        },
+        "training": {"sequenceLength": SEQUENCE, "globalBatchSize": BATCH, "precision": "Float32", "replicates": 2},
     }
     prepare = {"source": {"preflightName": "inputs", "input": "speeches"}, "tokenizer": {"source": CONFIG}}
     documents = [
@@ -112,7 +117,9 @@ def test_interrupted_and_finished(laptop: Laptop) -> None:
     answer = json.loads(out)
     (dataset,) = answer["status"]["datasets"]
     assert dataset["bestLearningRate"] == "1e-3"
-    assert answer["status"]["ledger"]["tokensTrained"] == str(Tokens(RUNG_STEPS * BATCH_TOKENS))
+    assert dataset["verdict"] in list(Verdict)
+    assert dataset["interval"]
+    assert answer["status"]["ledger"]["tokensTrained"] == str(Tokens(3 * RUNG_STEPS * BATCH_TOKENS))
     assert Path(answer["places"]["decision"]).exists()
     assert len(list((laptop.folder / "store/logs").glob("base-*.log"))) == 2
 

@@ -68,6 +68,7 @@ async def refusal(team: Team, kind: Kind, spec: Mapping[str, Any], name: str = "
 
 
 EXPERIMENT = make_experiment().to_dict()
+EXPERIMENT["recipe"]["durationSweep"] = {"durations": ["40960"]}
 SWEEP = "recipe.learningRateSweep"
 HELD_OUT = "suite Heldout needs data (texts that nothing trains on) or datasets (names whose held-out part is meant)"
 NEW_EXPERIMENTS = [
@@ -76,6 +77,7 @@ NEW_EXPERIMENTS = [
     pytest.param("evaluation.target.data", None, HELD_OUT, id="no held-out text"),
     pytest.param("evaluation.retention.datasets", None, HELD_OUT, id="no retention text"),
     pytest.param(f"{SWEEP}.rungs", ["2B", "1B"], "rungs must rise: write the shortest first", id="falling rungs"),
+    pytest.param("recipe.durationSweep.durations", ["2B", "1B"], "durations must rise", id="falling durations"),
     pytest.param("resources.image", "trainer:1", "must be pinned by digest", id="tagged image"),
     pytest.param("model.uri", "s3://cpt/../secrets", "spec.model.uri", id="dots in a URI"),
     pytest.param("model.uri", "http://169.254.169.254/latest", "spec.model.uri", id="metadata service"),
@@ -85,6 +87,20 @@ NEW_EXPERIMENTS = [
     pytest.param("evaluation.epochs", 3, 'unknown field "spec.evaluation.epochs"', id="unknown field"),
     pytest.param("datasets.1.name", "python", "Duplicate value", id="two datasets of one name"),
 ]
+RACE: dict[str, Any] = {
+    "type": "Decide",
+    "decide": {
+        "question": "LearningRate",
+        "target": {"heldOut": [{"digest": DIGEST}], "threshold": "0.02"},
+        "baseline": {"digest": DIGEST},
+        "datasets": [
+            {"dataset": {"digest": DIGEST}, "arms": [{"learningRate": "1e-4", "trial": {"digest": DIGEST}}]},
+        ],
+        "rungTokens": "1B",
+        "rungs": 1,
+        "last": True,
+    },
+}
 NEW_TRIALS = [
     pytest.param(LOOK | {"type": "Train"}, "the block 'train' goes with type Train, and only with it", id="no train"),
     pytest.param(LOOK | {"type": "Train"}, "the block 'preflight' goes with type Preflight", id="stray preflight"),
@@ -117,6 +133,11 @@ NEW_TRIALS = [
         id="two starts",
     ),
     pytest.param(
+        changed(RACE, "decide.question", "Screening"),
+        "rungTokens, rungs, last go with LearningRate; errorRate, family go with Screening; ",
+        id="parameters of another question",
+    ),
+    pytest.param(
         LOOK | {"run": {"resources": {"image": "trainer:1"}}}, "must be pinned by digest", id="tagged image of a trial"
     ),
 ]
@@ -125,6 +146,11 @@ CHANGES = [
     pytest.param("replay", None, "immutable; create an experiment with a new name", id="replay"),
     pytest.param("evaluation.target.minimumEffect", "0.5", "immutable; create an experiment", id="evaluation"),
     pytest.param("training.seed", 7, "immutable; create an experiment with a new name", id="training"),
+    pytest.param("recipe.durationSweep", None, "immutable; create an experiment with a new name", id="durations"),
+    pytest.param(
+        "recipe.durationSweep.durations", ["30720", "40960"], "an added duration must be longer", id="short duration"
+    ),
+    pytest.param("recipe.screening", {}, "immutable; create an experiment with a new name", id="screening"),
     pytest.param("artifacts.reuse", "None", "immutable; create an experiment with a new name", id="reuse"),
     pytest.param("resources.image", f"t@sha256:{'0' * 64}", "immutable; create an experiment", id="image"),
     pytest.param(
@@ -141,6 +167,7 @@ ALLOWED = [
     pytest.param("datasets", [*EXPERIMENT["datasets"], {"name": "sql", "uri": "s3://cpt/sql"}], id="a dataset more"),
     pytest.param(f"{SWEEP}.learningRates", ["1e-4", "1e-3", "1e-2"], id="a rate more"),
     pytest.param(f"{SWEEP}.rungs", ["10240", "20480"], id="a longer rung"),
+    pytest.param("recipe.durationSweep.durations", ["40960", "81920"], id="a longer duration"),
     pytest.param("scheduling.parallelTrials", 2, id="fewer places"),
     pytest.param("budget.tokens", "1B", id="a budget"),
     pytest.param("suspend", True, id="a pause"),

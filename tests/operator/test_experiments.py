@@ -11,7 +11,8 @@ from cpt_api import PROTOCOL
 from cpt_api.experiment import CPTExperimentStatus
 from cpt_api.layout import result_key
 from cpt_api.result import Finding as InputFinding
-from cpt_api.result import Outcome
+from cpt_api.result import Outcome, Verdict
+from cpt_api.trial import Question
 from cpt_api.values import Digest
 from cpt_operator import rfc3339, summary
 from cpt_operator.children import child_name
@@ -21,10 +22,11 @@ from cpt_operator.kinds import Key, Kind
 from cpt_operator.plan import Context, plan
 from cpt_operator.records import JobRecord, TrialRecord, record_of
 from cpt_operator.status import has_failed, is_at_work, reason_of
-from make import make_digest, make_experiment
+from make import make_digest, make_experiment, make_screened
 from world import NAMESPACE, START, World, works
 
 SWEEP = Key(Kind.EXPERIMENT, NAMESPACE, "sweep")
+SCREENED = {**make_experiment().to_dict()["recipe"], "screening": {"onUndecided": "Stop"}}
 
 
 def apply(world: World, name: str = "sweep", **changes: Any) -> Any:
@@ -287,6 +289,28 @@ class TestSweep:
         await world.settle(300)
         assert [reason for name, reason, _ in world.events if name == "sweep"] == ["Completed"]
 
+    async def test_it_ends_with_verdicts(self) -> None:
+        """With screening every dataset has a word, and the message says them."""
+        world = World(kubelet=works)
+        apply(world, recipe=SCREENED)
+        await world.settle(120)
+        assert ready(world) == ("True", "Completed")
+        done = status(world)
+        assert {d.name: d.verdict for d in done.datasets} == {"python": "Helps", "perl": "Helps"}
+        assert [(stage.name, stage.state) for stage in done.stages][-1] == ("screening", "Decided")
+        assert "perl: Helps; python: Helps" in why(world)
+
+    async def test_what_was_screened_is_reused(self) -> None:
+        """Without screening first: then only the question about screening is new, its controls were there."""
+        world = World(kubelet=works)
+        apply(world)
+        await world.settle(120)
+        apply(world, "other", recipe=SCREENED)
+        await world.settle(120)
+        assert ready(world, "other") == ("True", "Completed")
+        own = [trial for trial in trials(world, "other") if reason_of(trial.status) != "Reused"]
+        assert sorted(trial.name.split("-")[1] for trial in own) == ["dec", "pre"]
+
     async def test_a_deleted_trial_comes_back_as_reused(self) -> None:
         """With no pod."""
         world = World(kubelet=works)
@@ -480,6 +504,24 @@ class TestBad:
         healthy = True
         await world.settle(700)
         assert ready(world) == ("True", "Completed")
+
+    async def test_undecided(self) -> None:
+        """Under onUndecided: Stop a dataset without a verdict stalls it, with an event, and says what it would take."""
+
+        def kubelet(world: World, job: JobRecord) -> None:
+            work = world.document(job).spec.decide
+            if work is None or work.question is not Question.SCREENING or not world.store.pods_of(job.uid):
+                works(world, job)
+                return
+            world.commit(job, decision=make_screened(work, Verdict.UNDECIDED))
+            world.finish(job, 0)
+
+        world = World(kubelet=kubelet)
+        apply(world, recipe=SCREENED)
+        await world.settle(120)
+        assert ready(world) == ("False", "Undecided")
+        assert "undecided: perl, python; an experiment with a new name" in why(world)
+        assert [reason for name, reason, _ in world.events if name == "sweep"] == ["Undecided"]
 
     async def test_name_taken(self) -> None:
         """A stranger has the name of a trial."""

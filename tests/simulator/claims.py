@@ -20,7 +20,7 @@ from simulator.world import RETENTION
 
 WIDE_SPAN = 4
 """In standard errors of a difference between two rates: from there on the optimum can be located."""
-_DETECTABLE = 1.96 + 0.84
+DETECTABLE = 1.96 + 0.84
 """In standard errors: found with 80 % power by a two-sided 5 % test."""
 
 
@@ -33,6 +33,8 @@ class Claim:
     """The promised range of the share."""
     high: float
     check: Callable[[Ended], Iterable[bool]]
+    strict: bool = False
+    """The range is for the Monte-Carlo bound, not for the share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def regret_is_small(ended: Ended) -> Iterable[bool]:
     for name, choice in ended.chosen.items():
         if choice.chosen:
             regret = ended.world.loss(name, choice.chosen) - min(_losses(ended, name).values())
-            yield regret <= _DETECTABLE * standard_error(ended.world.truth)
+            yield regret <= DETECTABLE * standard_error(ended.world.truth)
 
 
 def within_one_step(ended: Ended) -> Iterable[bool]:
@@ -114,34 +116,34 @@ def fixed_contrast(ended: Ended) -> Iterable[bool]:
     """The 95 % interval of two rates that were named beforehand covers the true difference of the recipes."""
     work, _ = ended.decisions[0]
     scores = ended.world.scores(work)
-    noise = _noise(ended, work)
+    noise = noise_of(ended, work)
     for entry in work.datasets:
-        one, other = (scores[_known(arm.trial.digest)] for arm in entry.arms[1:3])
+        one, other = (scores[known(arm.trial.digest)] for arm in entry.arms[1:3])
         if one and other and noise:
             rates = [arm.learning_rate for arm in entry.arms[1:3]]
-            name = ended.world.names[_known(entry.dataset.digest)]
+            name = ended.world.names[known(entry.dataset.digest)]
             true = [ended.world.loss(name, rate, work.rung_tokens) for rate in rates]
-            yield _covers(with_runs(difference(one.target, other.target), noise, runs=2), true[0] - true[1])
+            yield covers(with_runs(difference(one.target, other.target), noise, runs=2), true[0] - true[1])
 
 
 def fixed_gain(ended: Ended) -> Iterable[bool]:
     """The 95 % interval of the gain of a rate that was named beforehand covers the true gain of the recipe."""
     work, _ = ended.decisions[0]
     scores = ended.world.scores(work)
-    noise, base = _noise(ended, work), scores[_known(work.baseline.digest)]
+    noise, base = noise_of(ended, work), scores[known(work.baseline.digest)]
     for entry in work.datasets:
-        found = scores[_known(entry.arms[1].trial.digest)]
+        found = scores[known(entry.arms[1].trial.digest)]
         if found and base and noise:
-            name = ended.world.names[_known(entry.dataset.digest)]
+            name = ended.world.names[known(entry.dataset.digest)]
             true = BASE_LOSS - ended.world.loss(name, entry.arms[1].learning_rate, work.rung_tokens)
-            yield _covers(with_runs(difference(base.target, found.target), noise, runs=1), true)
+            yield covers(with_runs(difference(base.target, found.target), noise, runs=1), true)
 
 
 def chosen_gain(ended: Ended) -> Iterable[bool]:
     """The 95 % interval of the chosen rate's gain covers the true gain of the recipe."""
     for name, choice in ended.chosen.items():
         if choice.chosen and choice.gain:
-            yield _within(choice.gain, BASE_LOSS - ended.world.loss(name, choice.chosen))
+            yield within(choice.gain, BASE_LOSS - ended.world.loss(name, choice.chosen))
 
 
 def behind_best(ended: Ended) -> Iterable[bool]:
@@ -153,36 +155,45 @@ def behind_best(ended: Ended) -> Iterable[bool]:
         for arm in choice.arms:
             if best and arm.behind_best:
                 losses = [ended.world.loss(name, a.learning_rate, work.rung_tokens) for a in (arm, best)]
-                yield _within(arm.behind_best, losses[0] - losses[1])
+                yield within(arm.behind_best, losses[0] - losses[1])
 
 
 def retention_bound(ended: Ended) -> Iterable[bool]:
     """The one-sided 95 % bound of what the chosen model forgot is not exceeded by what it forgot over all documents."""
-    text = next(digest for digest, name in ended.world.names.items() if name == RETENTION)
+    text = retention_text(ended)
     for choice in ended.chosen.values():
         arm = next((arm for arm in choice.arms if arm.learning_rate == choice.chosen), None)
         if arm and choice.retention_loss and choice.retention_loss.upper is not None:
             yield ended.world.realised(arm.trial, text) - BASE_LOSS <= choice.retention_loss.upper
 
 
-def _noise(ended: Ended, work: DecideWork) -> RunNoise | None:
+def retention_text(ended: Ended) -> Digest:
+    """Its Prepare trial."""
+    return next(digest for digest, name in ended.world.names.items() if name == RETENTION)
+
+
+def noise_of(ended: Ended, work: DecideWork) -> RunNoise | None:
+    """On the target, as a decision estimates it."""
     scores = ended.world.scores(work)
-    found = [[scores[_known(trial.digest)] for trial in control.trials] for control in work.controls]
+    found = [[scores[known(trial.digest)] for trial in control.trials] for control in work.controls]
     return run_noise([[one.target for one in control if one] for control in found])
 
 
-def _covers(estimated: Estimated, true: float) -> bool:
+def covers(estimated: Estimated, true: float) -> bool:
+    """By its 95 % interval."""
     lower, upper = estimated.interval()
     return lower <= true <= upper
 
 
-def _within(estimate: Estimate, true: float) -> bool:
+def within(estimate: Estimate, true: float) -> bool:
+    """Between the ends that the document gives."""
     assert estimate.lower is not None
     assert estimate.upper is not None
     return estimate.lower <= true <= estimate.upper
 
 
-def _known(digest: Digest | None) -> Digest:
+def known(digest: Digest | None) -> Digest:
+    """Of a trial that was asked for."""
     assert digest is not None
     return digest
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cpt_api.experiment import CPTExperimentSpec
-from cpt_api.result import RateChoice
-from cpt_api.trial import CPTTrialSpec, DecideWork, TrialType
+from cpt_api.result import DurationChoice, RateChoice, Screened
+from cpt_api.trial import CPTTrialSpec, DecideWork, Question, TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import Context, Look, Outcome, Plan, Succeeded, plan
 from make import make_experiment
@@ -26,7 +26,11 @@ class Ended:
     world: World
     plan: Plan
     decisions: tuple[tuple[DecideWork, tuple[RateChoice, ...]], ...]
-    """By rung; a rung that was widened stands here twice."""
+    """Of learning rates by rung; a rung that was widened stands here twice."""
+    screened: Mapping[str, Screened]
+    """By the name of the dataset."""
+    lasting: Mapping[str, DurationChoice]
+    """The last answer about durations, by the name of the dataset."""
     asked: tuple[CPTTrialSpec, ...]
     """Every trial that ran."""
 
@@ -37,8 +41,10 @@ class Ended:
         return {names[choice.dataset]: choice for _, choices in self.decisions for choice in choices}
 
 
-def experiment_spec(datasets: Sequence[str], *, replay: bool = True, **training: Any) -> CPTExperimentSpec:
-    """A sweep of four rates over three rungs."""
+def experiment_spec(
+    datasets: Sequence[str], stages: Mapping[str, Any] | None = None, *, replay: bool = True, **training: Any
+) -> CPTExperimentSpec:
+    """A sweep of four rates over three rungs, and what comes after it."""
 
     def uri(name: str) -> str:
         return f"s3://cpt/sources/{name}.jsonl"
@@ -50,7 +56,7 @@ def experiment_spec(datasets: Sequence[str], *, replay: bool = True, **training:
             "target": {"suite": "Heldout", "data": [{"name": TARGET, "uri": uri(TARGET)}]},
             "retention": {"suite": "Heldout", "data": [{"name": RETENTION, "uri": uri(RETENTION)}]},
         },
-        recipe={"learningRateSweep": {"learningRates": list(RATES), "rungs": list(RUNGS)}},
+        recipe={"learningRateSweep": {"learningRates": list(RATES), "rungs": list(RUNGS)}, **(stages or {})},
         training={"sequenceLength": 250, "globalBatchSize": 8, "replicates": 3, **training},
     )
 
@@ -63,17 +69,22 @@ def run_experiment(truth: Truth, seed: int, spec: CPTExperimentSpec | None = Non
     outcomes: dict[Digest, Outcome] = {}
     asked: list[CPTTrialSpec] = []
     decisions: list[tuple[DecideWork, tuple[RateChoice, ...]]] = []
+    screened: dict[str, Screened] = {}
+    lasting: dict[str, DurationChoice] = {}
     while True:
         known = plan(spec, context, outcomes)
         fresh = [trial for trial in known.trials if trial.digest not in outcomes]
         if not fresh:
-            return Ended(world, known, tuple(decisions), tuple(asked))
+            return Ended(world, known, tuple(decisions), screened, lasting, tuple(asked))
         for trial in fresh:  # in the order of the plan, so that what one needs stands before it
             result = world.answer(trial.digest, trial.spec)
             outcomes[trial.digest] = Succeeded(result)
             asked.append(trial.spec)
             if trial.spec.decide and result.decision:
-                decisions.append((trial.spec.decide, result.decision.rates))
+                screened |= {world.names[one.dataset]: one for one in result.decision.screened or ()}
+                lasting |= {world.names[one.dataset]: one for one in result.decision.durations or ()}
+                if trial.spec.decide.question is Question.LEARNING_RATE:
+                    decisions.append((trial.spec.decide, result.decision.rates))
             if trial.spec.type is TrialType.PREFLIGHT:
                 context = replace(context, looks=(Look(trial.spec, outcomes[trial.digest]),))
             if result.checkpoint is None and trial.spec.train:

@@ -1,4 +1,4 @@
-"""Whole experiments on worlds with known truth: 25 experiments of four datasets per setting, here; thousands by
+"""Whole experiments on worlds with known truth: about 100 answers per claim and setting, here; thousands by
 `python -m simulator`."""
 
 from __future__ import annotations
@@ -8,14 +8,20 @@ from collections.abc import Callable
 
 import pytest
 
+from simulator import duration_claims, screening_claims
 from simulator.__main__ import Counts, observe, page
 from simulator.claims import CLAIMS, Claim, Tally, chosen_gain
 from simulator.experiment import Ended, run_experiment
 from simulator.settings import SETTINGS
+from simulator.studies import STUDIES
 from simulator.truth import Curve, Truth
 
 EXPERIMENTS = 25
-NAMES = {setting.name: index for index, setting in enumerate(SETTINGS)}
+SCREENINGS = 100
+"""Of later stages: some claims have one answer for a whole study."""
+PLACES = {
+    setting.name: (study, index) for study, each in enumerate(STUDIES) for index, setting in enumerate(each.settings)
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +32,9 @@ def counted() -> Callable[[str], Counts]:
     def count(name: str) -> Counts:
         if name not in known:
             known[name] = Counter()
-            for number in range(EXPERIMENTS):
-                known[name].update(observe(NAMES[name], number))
+            study, setting = PLACES[name]
+            for number in range(SCREENINGS if study else EXPERIMENTS):
+                known[name].update(observe(study, setting, number))
         return known[name]
 
     return count
@@ -37,9 +44,27 @@ def counted() -> Callable[[str], Counts]:
 @pytest.mark.parametrize("claim", CLAIMS, ids=[claim.name for claim in CLAIMS])
 def test_claim(counted: Callable[[str], Counts], claim: Claim, setting: str) -> None:
     """A share of about 100 answers does not contradict what design 4 promises (99.9 % Monte-Carlo interval)."""
-    counts = counted(setting)
+    assert_not_contradicted(counted(setting), claim, setting)
+
+
+@pytest.mark.parametrize("setting", ["run 0.01, tail 1 x; none helps", "little noise; some help"])
+@pytest.mark.parametrize("claim", screening_claims.CLAIMS, ids=[claim.name for claim in screening_claims.CLAIMS])
+def test_screening(counted: Callable[[str], Counts], claim: Claim, setting: str) -> None:
+    """The same for 100 studies of four datasets."""
+    assert_not_contradicted(counted(setting), claim, setting)
+
+
+@pytest.mark.parametrize("setting", ["run 0.01, tail 1 x; saturated"])
+@pytest.mark.parametrize("claim", duration_claims.CLAIMS, ids=[claim.name for claim in duration_claims.CLAIMS])
+def test_durations(counted: Callable[[str], Counts], claim: Claim, setting: str) -> None:
+    """The same for 100 duration sweeps of four datasets."""
+    assert_not_contradicted(counted(setting), claim, setting)
+
+
+def assert_not_contradicted(counts: Counts, claim: Claim, setting: str) -> None:
+    """By as many answers as there are; some worlds have none to give, as equal rates have no optimum to be near to."""
     right, wrong = (counts[setting, claim.name, answer] for answer in (True, False))
-    if right + wrong:  # equal rates have no optimum to be near to
+    if right + wrong:
         low, high = Tally(right, right + wrong).bounds(z=3.29)
         assert low <= claim.high
         assert high >= claim.low
@@ -79,7 +104,7 @@ def test_page() -> None:
 
 def test_plain_intervals_are_worse() -> None:
     """The world is no walk-over: among equal rates the plain interval of the chosen one's gain misses more often."""
-    ended = [run_experiment(SETTINGS[NAMES["all rates equal"]].truth(number), number) for number in range(10)]
+    ended = [run_experiment(SETTINGS[PLACES["all rates equal"][1]].truth(number), number) for number in range(10)]
     missed = sum(not answer for one in ended for answer in chosen_gain(one))
     assert sum(not _plainly_covered(one, name) for one in ended for name in one.chosen) > missed
 

@@ -2,7 +2,8 @@
 
     loss(rate, tokens) = base - gain (tokens / end)^0.3 + curvature (log2 rate - log2 best)^2
 
-    best moves by `drift` doublings of the rate per doubling of the tokens; `end` is the last rung.
+    best moves by `drift` doublings of the rate per doubling of the tokens; `end` is the last rung. A curve may
+    saturate: from some multiple of the last rung on more tokens change nothing.
 
 A document's loss follows the recipe's with a slope of its own (mean 1), so paired differences vary between documents.
 Three noises are independent knobs: of a run (its trunk), of a cooled end, and of a run on one document.
@@ -26,9 +27,12 @@ class Curve:
     gain: float = 0.5
     """Of the best rate over the base, at the last rung."""
     drift: float = 0.0
+    saturates: float = math.inf
+    """At that share of the last rung's tokens."""
 
     def loss(self, rate: float, share: float) -> float:
         """Expected over runs and documents, at that share of the last rung's tokens."""
+        share = min(share, self.saturates)
         away = math.log2(rate / self.best_rate) - self.drift * math.log2(share)
         return BASE_LOSS - self.gain * math.pow(share, 0.3) + self.curvature * away**2
 

@@ -15,8 +15,9 @@ import numpy.typing as npt
 from cpt_api.result import Result
 from cpt_api.trial import CPTTrialSpec, DecideWork, DecisionMetric, TrainWork, TrialRef, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_trainer.decide import answer
+from cpt_trainer.decide.document import Scores
 from cpt_trainer.decide.estimates import TextSums, text_sums
-from cpt_trainer.decide.learning_rate import Scores, decide
 from cpt_trainer.tables import Items, heldout_items
 from make import make_result, outcome_diverged
 from simulator.truth import BASE_LOSS, Curve, Truth
@@ -67,7 +68,7 @@ class World:
                 return outcome_diverged(spec)
             self.models[digest] = spec.train
         if spec.type is TrialType.DECIDE and spec.decide:
-            return make_result(spec, decision=decide(spec.decide, self.scores(spec.decide)))
+            return make_result(spec, decision=answer(spec.decide, self.scores(spec.decide)))
         return make_result(spec)
 
     def scores(self, work: DecideWork) -> dict[Digest, Scores | None]:
@@ -101,12 +102,16 @@ class World:
         """Bits per byte, over runs and documents."""
         rate, data = work.schedule.peak_learning_rate, self._data(work)
         if self.names[text] == RETENTION:
-            return BASE_LOSS + self.truth.forgets * float(rate) / self._curve(data).best_rate
+            return BASE_LOSS + self.forgotten(data, rate)
         return self.loss(data, rate, work.stop_tokens)
 
     def loss(self, data: str, rate: LearningRate, tokens: Tokens | None = None) -> float:
         """The target's, for a dataset or for the control; at the last rung unless told otherwise."""
         return self._curve(data).loss(float(rate), 1.0 if tokens is None else tokens / self.end)
+
+    def forgotten(self, data: str, rate: LearningRate) -> float:
+        """Retention's loss over the base."""
+        return self.truth.forgets * float(rate) / self._curve(data).best_rate
 
     def realised(self, digest: Digest, text: Digest) -> float:
         """Bits per byte of this very model, over documents."""

@@ -8,7 +8,7 @@ from cpt_api.experiment import CPTExperimentStatus
 from cpt_api.values import Tokens
 from kubectl_cpt.cluster.objects import Experiment, Trial
 from kubectl_cpt.numbers import amount, percent
-from kubectl_cpt.render import columns
+from kubectl_cpt.render import columns, datasets
 
 _BAR_CELLS = 20
 _TRIALS_SHOWN = 20
@@ -69,12 +69,7 @@ def _stages(status: CPTExperimentStatus) -> Iterator[str]:
 
 def _datasets(status: CPTExperimentStatus) -> Iterator[str]:
     if any(dataset.verdict for dataset in status.datasets):
-        rows = [("DATASET", "VERDICT", "LEARNING RATE", "GAIN", "95 %")]
-        rows += [
-            (d.name, d.verdict or "", str(d.best_learning_rate or ""), d.effect or "", d.interval or "")
-            for d in status.datasets
-        ]
-        yield from columns(rows)
+        yield from datasets(status.datasets)
     best = status.best
     if best:
         yield f"best so far: {best.dataset} at {best.learning_rate}, target {best.target} ({best.trial})"

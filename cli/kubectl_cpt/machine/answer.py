@@ -8,13 +8,13 @@ from typing import Any
 
 from cpt_api.experiment import CPTExperimentStatus, Ledger, TrialCounts
 from cpt_api.layout import data_prefix, result_key
-from cpt_api.result import RateChoice
+from cpt_api.result import Decision, DurationChoice, RateChoice, Screened
 from cpt_api.trial import TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import Failed, Succeeded
 from kubectl_cpt.machine.world import BY_HAND, Job, World
 from kubectl_cpt.numbers import amount, duration, percent
-from kubectl_cpt.render import columns
+from kubectl_cpt.render import columns, datasets
 
 
 def status_of(world: World) -> CPTExperimentStatus:
@@ -96,31 +96,52 @@ def as_text(world: World, store: str, logs: Path, seconds: float) -> str:
 
 
 def _decisions(world: World, status: CPTExperimentStatus) -> Iterator[str]:
-    rows = [("DATASET", "VERDICT", "LEARNING RATE", "GAIN", "95 %")]
-    rows += [
-        (d.name, d.verdict or "", str(d.best_learning_rate or ""), d.effect or "", d.interval or "")
-        for d in status.datasets
-    ]
-    yield from columns(rows)
-    yield "gain: bits per byte of the target saved against the base"
+    yield from datasets(status.datasets)
+    screened = _screened(world)
+    than = "the control (bounds: one-sided 95 %, adjusted for rates and datasets)" if screened else "the base"
+    yield f"gain: bits per byte of the target saved against {than}"
     if best := status.best:
         scores = f"target {best.target}" + (f" ({best.target_interval})" if best.target_interval else "")
         scores += f", retention {best.retention}" if best.retention else ""
         yield f"best: {best.dataset} at {best.learning_rate}, {amount(best.tokens)} tokens: {scores}"
-    for name, choice in _choices(world).items():
-        yield f"{name}: {choice.reason}"
+    yield from (f"{name}: {choice.reason}" for name, choice in _choices(world).items())
+    yield from (f"{name}: {answer.reason}" for name, answer in screened.items())
+    yield from (f"{name}: {choice.reason}" for name, choice in _lasting(world).items())
     yield from (f"{stage.name}: {stage.reason}" for stage in status.stages if stage.reason)
 
 
 def _choices(world: World) -> dict[str, RateChoice]:
     """The newest answer for each dataset."""
-    names = {job.digest: job.title for job in world.jobs if job.spec.type is TrialType.PREPARE and job.stage != BY_HAND}
-    found: dict[str, RateChoice] = {}
+    names = _names(world)
+    found = {names[choice.dataset]: choice for decision in _documents(world) for choice in decision.rates}
+    return dict(sorted(found.items()))
+
+
+def _screened(world: World) -> dict[str, Screened]:
+    """The verdict on each dataset."""
+    names = _names(world)
+    found = {names[one.dataset]: one for decision in _documents(world) for one in decision.screened or ()}
+    return dict(sorted(found.items()))
+
+
+def _lasting(world: World) -> dict[str, DurationChoice]:
+    """The newest choice of a duration for each dataset."""
+    names = _names(world)
+    found = {names[one.dataset]: one for decision in _documents(world) for one in decision.durations or ()}
+    return dict(sorted(found.items()))
+
+
+def _names(world: World) -> dict[Digest | None, str]:
+    """Datasets by their Prepare trial."""
+    return {job.digest: job.title for job in world.jobs if job.spec.type is TrialType.PREPARE and job.stage != BY_HAND}
+
+
+def _documents(world: World) -> Iterator[Decision]:
+    """In the order of the plan."""
     for job in world.jobs:
         outcome = world.outcomes.get(job.digest) if job.digest else None
         if isinstance(outcome, Succeeded) and outcome.result.decision:
-            found |= {names[choice.dataset]: choice for choice in outcome.result.decision.rates}
-    return dict(sorted(found.items()))
+            yield outcome.result.decision
 
 
 def _bill(status: CPTExperimentStatus, seconds: float) -> Iterator[tuple[str, str]]:
@@ -155,8 +176,8 @@ def _places(world: World, store: str, logs: Path) -> Iterator[tuple[str, str]]:
     if best and isinstance(outcome, Succeeded) and outcome.result.checkpoint:
         prefix = data_prefix(world.namespace, best.digest)
         yield ("best", f"{store}/{prefix}{outcome.result.checkpoint.manifest}")
-    decision = next((stage.decision for stage in world.plan.stages if stage.decision), None)
-    if decision:
-        yield ("decision", f"{store}/{result_key(world.namespace, Digest(decision))}")
+    for stage in world.plan.stages:
+        if stage.decision:
+            yield ("decision", f"{store}/{result_key(world.namespace, stage.decision)}")
     yield ("store", store)
     yield ("logs", str(logs))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cpt_api import KNOWN_PROTOCOLS
+from cpt_api import KNOWN_PROTOCOLS, PROTOCOL
 from cpt_api.digest import trial_digest
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.result import Result
@@ -26,7 +26,7 @@ from make import make_result
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).parent.parent / "golden"
-DEMO = ROOT / "examples/demo"
+EXAMPLES = ROOT / "examples"
 
 
 def by_hand(path: Path, protocol: int) -> Iterator[tuple[str, CPTTrialSpec]]:
@@ -58,25 +58,36 @@ def unfolded(spec: CPTExperimentSpec, context: Context) -> Plan:
                 context = replace(context, looks=(*context.looks, Look(trial.spec, outcomes[trial.digest])))
 
 
-def lines(protocol: int) -> Iterator[str]:
-    """One for each trial of the demo."""
+def lines(experiment: str, protocol: int) -> Iterator[str]:
+    """One for each trial of an example, from the demo's base to its last decision."""
     base: Digest | None = None
-    for name, spec in by_hand(DEMO / "base.yaml", protocol):
+    for name, spec in by_hand(EXAMPLES / "demo/base.yaml", protocol):
         base = trial_digest(spec)
         yield f"{base} {spec.type} {name}"
-    experiment = yaml.safe_load((DEMO / "experiment.yaml").read_text())
+    document = yaml.safe_load((EXAMPLES / experiment / "experiment.yaml").read_text())
     context = Context(experiment_uid="00000000-0000-0000-0000-000000000000", protocol=protocol, base=base)
-    done = unfolded(CPTExperimentSpec.model_validate(experiment["spec"]), context)
+    done = unfolded(CPTExperimentSpec.model_validate(document["spec"]), context)
     assert done.complete
     for trial in done.trials:
         yield f"{trial.digest} {trial.spec.type} {trial.title}"
 
 
 @pytest.mark.parametrize("protocol", sorted(KNOWN_PROTOCOLS))
-def test_digests_of_the_demo(protocol: int) -> None:
-    """Every trial that the demo plans, from its base to its last decision."""
-    path = GOLDEN / f"digests-protocol-{protocol}.txt"
-    text = "\n".join(lines(protocol)) + "\n"
+@pytest.mark.parametrize(
+    ("experiment", "name"),
+    [("demo", "digests"), ("screening", "digests-screening"), ("durations", "digests-durations")],
+)
+def test_digests(experiment: str, name: str, protocol: int) -> None:
+    """Every trial that an example plans."""
+    path = GOLDEN / f"{name}-protocol-{protocol}.txt"
+    text = "\n".join(lines(experiment, protocol)) + "\n"
     if os.environ.get("CPT_WRITE_GOLDEN"):
         path.write_text(text)
     assert text == path.read_text()
+
+
+@pytest.mark.parametrize(("less", "more"), [("demo", "screening"), ("screening", "durations")])
+def test_examples_share(less: str, more: str) -> None:
+    """What one example prepares and trains is not done again by the next; decisions may be about more."""
+    shared = {line for line in lines(less, PROTOCOL) if " Decide " not in line and " Preflight round" not in line}
+    assert shared < set(lines(more, PROTOCOL))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -13,58 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpt_api.conditions import Reason
-from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.result import Finding as InputFinding
 from cpt_api.result import Outcome as ResultOutcome
 from cpt_api.result import Result
 from cpt_api.trial import CPTTrialSpec, TrialType
-from cpt_api.values import Digest, LearningRate
-from cpt_operator.plan import Context, Failed, Look, Outcome, Plan, Succeeded, plan
+from cpt_api.values import LearningRate
+from cpt_operator.plan import Failed, Outcome, Plan, Succeeded, plan
 from cpt_operator.plan.recipe import resolve
 from make import make_decision, make_digest, make_experiment, make_result, outcome_diverged
+from planned import CONTEXT, World, good
 
-Answer = Callable[[CPTTrialSpec], Outcome]
 TWO_RUNGS = {"learningRateSweep": {"learningRates": ["1e-4", "1e-3"], "rungs": ["10240", "20480"]}}
-CONTEXT = Context(experiment_uid="uid-1", protocol=1)
-
-
-def good(spec: CPTTrialSpec) -> Outcome:
-    return Succeeded(make_result(spec))
-
-
-class World:
-    """Runs a plan: every call of `step` answers some trials that could run."""
-
-    def __init__(self, spec: CPTExperimentSpec, context: Context = CONTEXT, answer: Answer = good) -> None:
-        self.spec, self.context, self.answer = spec, context, answer
-        self.outcomes: dict[Digest, Outcome] = {}
-        self.answered: list[CPTTrialSpec] = []
-
-    def plan(self) -> Plan:
-        return plan(self.spec, self.context, self.outcomes)
-
-    def step(self, pick: Callable[[int], int] = lambda count: count) -> bool:
-        ready = [
-            trial
-            for trial in self.plan().trials
-            if trial.digest not in self.outcomes
-            and all(isinstance(self.outcomes.get(n), Succeeded) for n in trial.needs)
-        ]
-        for trial in ready[: pick(len(ready))]:
-            self.outcomes[trial.digest] = self.answer(trial.spec)
-            self.answered.append(trial.spec)
-            if trial.spec.type is TrialType.PREFLIGHT:
-                looks = [look for look in self.context.looks if look.outcome is not None]
-                self.context = replace(
-                    self.context, looks=(*looks, Look(trial.spec, self.outcomes[trial.digest])), look_again=False
-                )
-        return bool(ready)
-
-    def run(self) -> Plan:
-        for _ in range(100):
-            if not self.step():
-                return self.plan()
-        raise AssertionError("the plan does not end")
 
 
 def trained(plan_: Plan) -> int:

@@ -7,15 +7,22 @@ often the planner died in between.
 
 from __future__ import annotations
 
+from collections.abc import Container
+from dataclasses import dataclass, replace
+
 from cpt_api.conditions import Reason
-from cpt_api.experiment import Best, CPTExperimentSpec, DatasetStatus, StageStatus
-from cpt_api.result import Estimate, HeldOutScore, RateArm, RateChoice
+from cpt_api.experiment import Best, CPTExperimentSpec, DatasetStatus, OnUndecided, StageStatus
+from cpt_api.result import DurationArm, Estimate, HeldOutScore, RateArm
 from cpt_api.trial import CPTTrialSpec, EvaluateWork, TrialType
-from cpt_api.values import Digest, Tokens
+from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_operator.plan.durations import STAGE as DURATIONS
+from cpt_operator.plan.durations import Durations, plan_durations, tokens_at_most
 from cpt_operator.plan.inputs import STAGE as PREFLIGHT
 from cpt_operator.plan.inputs import Inputs, Looked, plan_inputs
 from cpt_operator.plan.question import STAGE as SWEEP
 from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
+from cpt_operator.plan.screening import STAGE as SCREENING
+from cpt_operator.plan.screening import Screening, plan_screening
 from cpt_operator.plan.segments import Segments
 from cpt_operator.plan.sweep import Sweep, plan_sweep
 from cpt_operator.plan.trials import Trials
@@ -53,26 +60,69 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
     except InvalidRecipeError as error:
         return Plan(trials=(), finding=error.finding)
     trials = Trials(spec, context)
-    naive = Tokens(len(spec.datasets) * len(recipe.rates) * recipe.rungs[-1])
     looked = plan_inputs(recipe, context, trials)
     if looked.inputs is None:
         stages = (StageStatus(name=PREFLIGHT, state="Running"),)
         datasets = tuple(DatasetStatus(name=dataset.name) for dataset in spec.datasets)
-        return Plan(trials.all(), stages, datasets, tokens_naive=naive, finding=looked.finding)
+        return Plan(trials.all(), stages, datasets, tokens_naive=_naive(recipe), finding=looked.finding)
     segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes)
-    sweep = plan_sweep(segments)
-    best = _best(recipe, sweep)
+    found = _decide(segments)
+    decided = all(stage.decided for stage in found.all)
+    finding = _finding(found, recipe) or looked.finding
+    best = _best(recipe, found)
     return Plan(
         trials=trials.all(),
-        stages=_stages(looked, sweep),
-        datasets=tuple(_dataset(dataset.name, sweep) for dataset in spec.datasets),
+        stages=_stages(looked, found),
+        datasets=tuple(_dataset(dataset.name, found) for dataset in spec.datasets),
         best=best,
-        tokens_ahead=sweep.tokens_ahead,
-        tokens_naive=naive,
-        finding=_finding(sweep) or looked.finding,
-        complete=sweep.decided and looked.is_whole,
-        message=_answer(sweep, best) if sweep.decided else "",
+        tokens_ahead=Tokens(sum(stage.tokens_ahead for stage in found.all)),
+        tokens_naive=_naive(recipe, found),
+        finding=finding,
+        complete=decided and looked.is_whole and finding is None,
+        message=_answer(found, best) if decided else "",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the stages have decided so far; None: the recipe has no such stage."""
+
+    sweep: Sweep
+    screening: Screening | None
+    durations: Durations | None
+
+    @property
+    def all(self) -> tuple[Sweep | Screening | Durations, ...]:
+        """The stages of the recipe."""
+        return tuple(stage for stage in (self.sweep, self.screening, self.durations) if stage)
+
+    @property
+    def survivors(self) -> Container[str]:
+        """Datasets that go on."""
+        return self.screening.survivors if self.screening and self.screening.decided else self.sweep.answers
+
+
+def _decide(segments: Segments) -> _Found:
+    recipe = segments.recipe
+    sweep = plan_sweep(segments)
+    screening = plan_screening(segments, sweep) if recipe.on_undecided else None
+    found = _Found(sweep, screening, None)
+    if not recipe.durations:
+        return found
+    if not all(stage.decided for stage in found.all) or _finding(found, recipe):
+        return replace(found, durations=Durations(tokens_ahead=tokens_at_most(recipe)))
+    rates = {name: answer.choice.chosen for name, answer in sweep.answers.items() if name in found.survivors}
+    trunks = {name: rate for name, rate in rates.items() if rate}
+    return replace(found, durations=plan_durations(segments, trunks))
+
+
+def _naive(recipe: Recipe, found: _Found | None = None) -> Tokens:
+    """The study's protocol: each point of each sweep its own run. Who survives is not known from the beginning."""
+    names = [dataset.name for dataset in recipe.spec.datasets]
+    swept = len(names) * len(recipe.rates) * recipe.rungs[-1]
+    known = found is not None and (found.screening or found.sweep).decided
+    lasting = [name for name in names if not known or (found and name in found.survivors)]
+    return Tokens(swept + len(lasting) * sum(recipe.durations))
 
 
 def _baseline(inputs: Inputs, trials: Trials) -> Digest:
@@ -86,30 +136,52 @@ def _baseline(inputs: Inputs, trials: Trials) -> Digest:
     return trials.add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), "baseline", "base")
 
 
-def _stages(looked: Looked, sweep: Sweep) -> tuple[StageStatus, ...]:
+def _stages(looked: Looked, found: _Found) -> tuple[StageStatus, ...]:
+    sweep = found.sweep
     failures = [text for texts in sweep.failures.values() for text in texts]
-    return (
+    stages = [
         StageStatus(name=PREFLIGHT, state="Decided" if looked.is_whole else "Running"),
         StageStatus(
             name=SWEEP,
             state="Decided" if sweep.decided else "Running",
             decision=sweep.decision,
-            reason="; ".join(filter(None, [sweep.sentence, *failures]))[:1024] or None,
+            reason=_words([sweep.sentence, *failures]),
         ),
-    )
+    ]
+    can_run = sweep.decided
+    for name, stage in ((SCREENING, found.screening), (DURATIONS, found.durations)):
+        if stage:
+            state = "Decided" if stage.decided else "Running" if can_run else "Waiting"
+            reason = _words([stage.sentence, *stage.failures])
+            stages.append(StageStatus(name=name, state=state, decision=stage.decision, reason=reason))
+            can_run = stage.decided
+    return tuple(stages)
 
 
-def _dataset(name: str, sweep: Sweep) -> DatasetStatus:
+def _words(sentences: list[str]) -> str | None:
+    return "; ".join(filter(None, sentences))[:1024] or None
+
+
+def _dataset(name: str, found: _Found) -> DatasetStatus:
+    """Of the last stage that says something; screening's verdict and effect stand."""
+    sweep, screening, durations = found.sweep, found.screening, found.durations
     answer = sweep.answers.get(name)
     if answer is None:
         return DatasetStatus(name=name, verdict="Undecided" if sweep.decided and name in sweep.failures else None)
-    gain = answer.choice.gain
+    verdict: str = answer.choice.verdict
+    effect = answer.choice.gain
+    lasting = durations.answers.get(name) if durations else None
+    if screening and (screened := screening.answers.get(name)):
+        verdict, effect = screened.target.verdict.value, screened.target.effect
+    elif lasting:
+        verdict, effect = lasting.choice.verdict, lasting.choice.gain
     return DatasetStatus(
         name=name,
-        verdict=answer.choice.verdict,
+        verdict=verdict,
         best_learning_rate=answer.choice.chosen,
-        effect=f"{gain.value:+.4f}" if gain else None,
-        interval=_interval(gain),
+        effect=f"{effect.value:+.4f}" if effect else None,
+        optimal_tokens=lasting.choice.chosen if lasting else None,
+        interval=_interval(effect),
     )
 
 
@@ -119,49 +191,99 @@ def _interval(estimate: Estimate | None) -> str | None:
     return f"{estimate.lower:+.4f} to {estimate.upper:+.4f}"
 
 
-def _chosen(choice: RateChoice) -> RateArm | None:
-    return next((arm for arm in choice.arms if arm.learning_rate == choice.chosen), None)
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """The arm that was chosen for a dataset."""
+
+    arm: RateArm | DurationArm
+    trial: Digest
+    rate: LearningRate
+    tokens: Tokens
+    gain: Estimate | None
 
 
-def _best(recipe: Recipe, sweep: Sweep) -> Best | None:
-    """The chosen arm with the best target, where it is better than the base; None: the base is."""
+def _candidate(recipe: Recipe, found: _Found, name: str) -> _Candidate | None:
+    """The chosen duration, or while there is none the chosen rate's longest arm."""
+    if found.durations and (lasting := found.durations.answers.get(name)):
+        for arm in lasting.choice.arms:
+            if arm.tokens == lasting.choice.chosen:
+                return _Candidate(
+                    arm, lasting.arms[arm.tokens], lasting.choice.learning_rate, arm.tokens, lasting.choice.gain
+                )
+    answer = found.sweep.answers[name]
+    for swept in answer.choice.arms:
+        if swept.learning_rate == answer.choice.chosen:
+            trial = answer.arms[swept.learning_rate]
+            return _Candidate(swept, trial, swept.learning_rate, recipe.rungs[answer.rung], answer.choice.gain)
+    return None
+
+
+def _best(recipe: Recipe, found: _Found) -> Best | None:
+    """The chosen arm with the best target, where it is better than the base; None: the base is.
+
+    After screening only of datasets that survived it.
+    """
     candidates = [
-        (arm.target, name, arm)
-        for name, answer in sweep.answers.items()
-        if (arm := _chosen(answer.choice))
-        and arm.target is not None
-        and answer.choice.gain
-        and answer.choice.gain.value > 0
+        (chosen.arm.target, name, chosen)
+        for name in found.sweep.answers
+        if name in found.survivors
+        and (chosen := _candidate(recipe, found, name))
+        and chosen.arm.target is not None
+        and chosen.gain
+        and chosen.gain.value > 0
     ]
     if not candidates:
         return None
-    target, name, arm = min(candidates, key=lambda item: (item[0], item[1]))
-    answer, interval = sweep.answers[name], arm.target_interval
-    trial = answer.arms[arm.learning_rate]
+    target, name, chosen = min(candidates, key=lambda item: (item[0], item[1]))
+    interval, retention = chosen.arm.target_interval, chosen.arm.retention
     return Best(
-        trial=trial.short,
-        digest=trial,
+        trial=chosen.trial.short,
+        digest=chosen.trial,
         dataset=name,
-        learning_rate=arm.learning_rate,
-        tokens=recipe.rungs[answer.rung],
+        learning_rate=chosen.rate,
+        tokens=chosen.tokens,
         target=f"{target:.4f}",
         target_interval=f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else None,
-        retention=f"{arm.retention:.4f}" if arm.retention is not None else None,
+        retention=f"{retention:.4f}" if retention is not None else None,
     )
 
 
-def _finding(sweep: Sweep) -> Finding | None:
-    if sweep.obstacle is None:
-        return None
+def _finding(found: _Found, recipe: Recipe) -> Finding | None:
+    sweep, screening, durations = found.sweep, found.screening, found.durations
     failures = [text for texts in sweep.failures.values() for text in texts]
-    return Finding(Reason.FAILED, f"the sweep cannot be decided: {'; '.join([sweep.obstacle, *failures])}"[:1024])
+    for what, stage, words in (
+        ("the sweep", sweep, failures),
+        ("screening", screening, screening.failures if screening else ()),
+        ("the duration sweep", durations, durations.failures if durations else ()),
+    ):
+        if stage and stage.obstacle is not None:
+            return Finding(Reason.FAILED, f"{what} cannot be decided: {'; '.join([stage.obstacle, *words])}"[:1024])
+    if screening is None or recipe.on_undecided is not OnUndecided.STOP or not screening.undecided:
+        return None
+    first = screening.answers[screening.undecided[0]].reason
+    return Finding(
+        Reason.UNDECIDED,
+        f"undecided: {', '.join(screening.undecided)}; an experiment with a new name and another onUndecided, or with "
+        f"what it takes, shares all that was trained. {screening.undecided[0]}: {first}"[:1024],
+    )
 
 
-def _answer(sweep: Sweep, best: Best | None) -> str:
-    rates = [
-        f"{name}: {answer.choice.chosen} ({answer.choice.verdict})"
-        if answer.choice.chosen
-        else f"{name}: every rate diverged"
-        for name, answer in sorted(sweep.answers.items())
-    ]
-    return "; ".join(rates if best else [*rates, "no arm is better than the base"])
+def _answer(found: _Found, best: Best | None) -> str:
+    words = [f"{name}: {_of_dataset(name, found)}" for name in sorted(found.sweep.answers)]
+    if found.screening and not found.screening.survivors:
+        words.append("no dataset survived screening: the base is best")
+    elif not best:
+        words.append("no arm is better than the base")
+    return "; ".join(words)
+
+
+def _of_dataset(name: str, found: _Found) -> str:
+    """Verdict, and the chosen duration or rate."""
+    choice = found.sweep.answers[name].choice
+    lasting = found.durations.answers.get(name) if found.durations else None
+    chosen = f"{lasting.choice.chosen} tokens at {choice.chosen}" if lasting and lasting.choice.chosen else ""
+    if found.screening and (screened := found.screening.answers.get(name)):
+        return f"{screened.target.verdict}, {chosen}" if chosen else str(screened.target.verdict)
+    if lasting and chosen:
+        return f"{chosen} ({lasting.choice.verdict})"
+    return f"{choice.chosen} ({choice.verdict})" if choice.chosen else "every rate diverged"

@@ -11,6 +11,8 @@ An answer was written under a user's identity: it counts when it is about the ve
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from cpt_api.result import Decision, RateChoice
 from cpt_api.trial import (
@@ -24,12 +26,18 @@ from cpt_api.trial import (
     TrialRef,
     TrialType,
 )
-from cpt_api.values import Digest, LearningRate
+from cpt_api.values import Amount, Digest, LearningRate
+from cpt_operator.plan.inputs import Inputs
 from cpt_operator.plan.segments import Segments
+from cpt_operator.plan.types import Failed, Succeeded
+
+Key = TypeVar("Key")
+Asked = TypeVar("Asked")
 
 STAGE = "learningRateSweep"
 _ARMS_MAX = 256
 """Of one decision: an arm has 112 bytes in its spec."""
+UNANSWERED = "the decision does not answer what it was asked"
 
 Arms = Mapping[str, Mapping[LearningRate, Digest]]
 """The trial of each arm by dataset name and rate."""
@@ -48,19 +56,52 @@ def ask(
     rung: int,
 ) -> dict[Digest, Arms]:
     """Add the Decide trials of a rung; the arms that each is about. `scored`: who holds the tables of an arm."""
-    groups = _groups(segments, arms)
-    return {_decide(segments, group, missing, controls, scored, rung): group for group in groups}
+    return {_decide(segments, group, missing, controls, scored, rung): group for group in grouped(segments, arms)}
 
 
-def _groups(segments: Segments, arms: Arms) -> list[Arms]:
-    """One question for all datasets; several where one would not fit into a pod's environment."""
+def grouped(
+    segments: Segments, arms: Mapping[str, Mapping[Key, Digest]], datasets_max: int = _ARMS_MAX
+) -> list[Mapping[str, Mapping[Key, Digest]]]:
+    """One question for all datasets; several where it would not fit into a pod's environment, or its answer be read."""
     prepared = segments.inputs.prepared
-    groups: list[dict[str, Mapping[LearningRate, Digest]]] = [{}]
+    groups: list[dict[str, Mapping[Key, Digest]]] = [{}]
     for name in sorted(arms, key=lambda name: (prepared[name], name)):  # by data, not by what people call it
-        if groups[-1] and sum(map(len, groups[-1].values())) + len(arms[name]) > _ARMS_MAX:
+        is_full = sum(map(len, groups[-1].values())) + len(arms[name]) > _ARMS_MAX or len(groups[-1]) == datasets_max
+        if groups[-1] and is_full:
             groups.append({})
         groups[-1][name] = arms[name]
-    return [*groups]
+    return [*filter(None, groups)]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard(Generic[Asked]):
+    """What the Decide trials of one question say: all of it, or nothing."""
+
+    documents: tuple[tuple[Decision, Asked], ...] = ()
+    """With what each was asked about."""
+    complete: bool = False
+    """All have answered."""
+    obstacle: str | None = None
+    """Why one never will."""
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return " ".join(document.sentence for document, _ in self.documents)
+
+
+def hear(segments: Segments, asked: Mapping[Digest, Asked]) -> Heard[Asked]:
+    """The answers so far."""
+    documents = []
+    for decision, group in asked.items():
+        match segments.outcomes.get(decision):
+            case Succeeded(result) if result.decision is not None:
+                documents.append((result.decision, group))
+            case Failed(reason, message):
+                return Heard(obstacle=f"the decision failed: {reason}: {message}")
+            case _:
+                return Heard()
+    return Heard(tuple(documents), complete=True)
 
 
 def _decide(
@@ -72,10 +113,7 @@ def _decide(
     rung: int,
 ) -> Digest:
     recipe, inputs = segments.recipe, segments.inputs
-
-    def metric(texts: tuple[Digest, ...], threshold: str) -> DecisionMetric:
-        return DecisionMetric.model_validate({"held_out": [{"digest": t} for t in texts], "threshold": threshold})
-
+    target, retention = metrics_of(inputs)
     datasets = [
         DatasetArms(
             dataset=TrialRef(digest=inputs.prepared[name]),
@@ -87,8 +125,8 @@ def _decide(
     replicates = {rate: [scored[d] for d in digests if d in scored] for rate, digests in controls.items()}
     work = DecideWork(
         question=Question.LEARNING_RATE,
-        target=metric(inputs.target, str(recipe.minimum_effect)),
-        retention=metric(inputs.retention, str(recipe.margin)) if inputs.retention else None,
+        target=target,
+        retention=retention,
         baseline=TrialRef(digest=segments.baseline),
         datasets=tuple(sorted(datasets, key=lambda item: str(item.dataset.digest))),
         controls=tuple(
@@ -103,6 +141,17 @@ def _decide(
     )
     title = f"learning rate @ {recipe.rungs[rung]}"
     return segments.trials.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, title)
+
+
+def metrics_of(inputs: Inputs) -> tuple[DecisionMetric, DecisionMetric | None]:
+    """Target and retention, by their texts."""
+
+    def metric(texts: tuple[Digest, ...], threshold: Amount) -> DecisionMetric:
+        return DecisionMetric(held_out=tuple(TrialRef(digest=text) for text in texts), threshold=threshold)
+
+    recipe = inputs.recipe
+    retention = metric(inputs.retention, recipe.margin) if inputs.retention else None
+    return metric(inputs.target, recipe.minimum_effect), retention
 
 
 def choices_of(segments: Segments, document: Decision, asked: Arms) -> dict[str, RateChoice] | None:

@@ -5,12 +5,13 @@ They are part of digests: changing one re-trains everything, so it needs a new p
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
 
 from cpt_api.conditions import Reason
-from cpt_api.experiment import CPTExperimentSpec, Dataset, HeldOutText, Retention, Target
+from cpt_api.experiment import CPTExperimentSpec, Dataset, HeldOutText, OnUndecided, Retention, Target
 from cpt_api.trial import CooldownShape, DocumentMask, Optimizer, OptimizerName, Precision
 from cpt_api.values import Amount, LearningRate, Share, Tokens
 from cpt_operator.plan.types import Finding
@@ -19,12 +20,15 @@ T = TypeVar("T")
 
 _RATE_FRACTIONS = (Fraction(1, 30), Fraction(1, 10), Fraction(1, 3), Fraction(1, 2))
 """Of the pretraining peak: the optimum of a constant rate is about half of cosine's."""
-_RUNGS = (Tokens.parse("1B"), Tokens.parse("2B"), Tokens.parse("4B"))
-"""Three doublings."""
+_FIRST_RUNG = Tokens.parse("1B")
+"""At most."""
+EPOCHS_MAX = 16
+"""A dataset is not repeated more often: what would is refused."""
 _WARMUP_SHARE = Fraction(1, 100)
 _THRESHOLD = Amount.parse("0.02")
 _SCREENING_SHARE = Share.parse("0.5")
 _COOLDOWN_SHARE = Share.parse("0.2")
+_ERROR_RATE = Share.parse("0.05")
 
 
 class InvalidRecipeError(ValueError):
@@ -59,6 +63,12 @@ class Recipe:
     document_mask: DocumentMask
     minimum_effect: Amount
     margin: Amount
+    on_undecided: OnUndecided | None
+    """Screening's policy; None without screening."""
+    durations: tuple[Tokens, ...] = ()
+    """Rising, each a whole number of global batches; empty without a duration sweep."""
+    error_rate: Share = _ERROR_RATE
+    """Chance that a screening calls any useless dataset helpful."""
 
     @property
     def replay(self) -> Dataset | None:
@@ -85,6 +95,21 @@ class Recipe:
         """Where the cooled branch that ends at `rung` leaves its trunk."""
         return self.whole_batches(rung * (1 - self.cooldown_share))
 
+    def epochs(self, tokens: Tokens, dataset_tokens: Tokens) -> Fraction:
+        """How often an arm of that length reads a dataset of that size."""
+        return Fraction(tokens) * (1 - self.screening_share) / dataset_tokens
+
+    def trunk_points(self, end: Tokens) -> tuple[Tokens, ...]:
+        """Where the trunk ends on its way to the branch of that length, itself included.
+
+        Rungs come first, then longer durations. A duration between two rungs has a piece of trunk of its own: cutting
+        the sweep's there would make it another one, and every sweep without durations would have to train it again.
+        """
+        point, last = self.branch_point(end), self.branch_point(self.rungs[-1])
+        before = {self.branch_point(rung) for rung in self.rungs}
+        before |= {later for duration in self.durations if (later := self.branch_point(duration)) > last}
+        return (*sorted(earlier for earlier in before if earlier < point), point)
+
     def tokens_of_rung(self, number: int) -> int:
         """What one arm adds at that rung (from 0): its trunk since the rung before, and the cooled branch."""
         before = self.branch_point(self.rungs[number - 1]) if number else 0
@@ -95,14 +120,9 @@ def resolve(spec: CPTExperimentSpec) -> Recipe:
     """Fill in the defaults. Raises InvalidRecipeError when the manifest contradicts itself."""
     training = spec.training
     batch_tokens = training.sequence_length * training.global_batch_size
-    rungs = tuple(
-        sorted(
-            {
-                Tokens(max(1, round(Fraction(rung) / batch_tokens)) * batch_tokens)
-                for rung in spec.recipe.learning_rate_sweep.rungs or _RUNGS
-            }
-        )
-    )
+    sweep = spec.recipe.duration_sweep
+    durations = _whole_batches(sweep.durations if sweep else (), batch_tokens)
+    rungs = _whole_batches(spec.recipe.learning_rate_sweep.rungs or _rungs(durations), batch_tokens)
     recipe = Recipe(
         spec=spec,
         rates=_rates(spec),
@@ -123,10 +143,25 @@ def resolve(spec: CPTExperimentSpec) -> Recipe:
         document_mask=training.document_mask or DocumentMask.ENABLED,
         minimum_effect=_or(spec.evaluation.target.minimum_effect, _THRESHOLD),
         margin=_or(spec.evaluation.retention.margin if spec.evaluation.retention else None, _THRESHOLD),
+        on_undecided=(screening.on_undecided or OnUndecided.DROP) if (screening := spec.recipe.screening) else None,
+        durations=durations,
     )
     _check_lengths(recipe)
+    _check_durations(recipe)
     _check_names(recipe)
     return recipe
+
+
+def _whole_batches(lengths: Iterable[Tokens], batch_tokens: int) -> tuple[Tokens, ...]:
+    """Rising; lengths that are the same number of batches are one."""
+    batches = {max(1, round(Fraction(length) / batch_tokens)) for length in lengths}
+    return tuple(Tokens(count * batch_tokens) for count in sorted(batches))
+
+
+def _rungs(durations: Sequence[Tokens]) -> tuple[Tokens, ...]:
+    """Three doublings from 1B, or from half of the shortest duration."""
+    first = min(_FIRST_RUNG, Tokens(durations[0] // 2)) if durations else _FIRST_RUNG
+    return tuple(Tokens(first * factor) for factor in (1, 2, 4))
 
 
 def _rates(spec: CPTExperimentSpec) -> tuple[LearningRate, ...]:
@@ -157,6 +192,26 @@ def _check_lengths(recipe: Recipe) -> None:
         )
     if recipe.screening_share == 1:
         raise InvalidRecipeError("replay.screeningShare 1 leaves no place for the dataset: take less than 1")
+
+
+def _check_durations(recipe: Recipe) -> None:
+    if not recipe.durations:
+        return
+    if recipe.durations[0] < recipe.rungs[0]:
+        raise InvalidRecipeError(
+            f"duration {recipe.durations[0]} is shorter than the first rung, {recipe.rungs[0]}: leave it out, or begin "
+            "learningRateSweep.rungs lower"
+        )
+    points = [recipe.branch_point(duration) for duration in recipe.durations]
+    if sorted(set(points)) != points:
+        raise InvalidRecipeError("two durations branch off at the same batch: take durations that are further apart")
+    for dataset in recipe.spec.datasets:
+        longest, size = recipe.durations[-1], dataset.max_tokens
+        if size and (epochs := recipe.epochs(longest, size)) > EPOCHS_MAX:
+            raise InvalidRecipeError(
+                f"{longest} tokens repeat {dataset.name} ({size}) {float(epochs):.1f} times, at most {EPOCHS_MAX} are "
+                "sound: leave out that duration, or give it more data"
+            )
 
 
 def _check_names(recipe: Recipe) -> None:

@@ -66,14 +66,16 @@ class Segments:
     outcomes: Outcomes
     added: dict[tuple[str, LearningRate, int, Tokens, bool], Digest] = field(default_factory=dict)
     """By line, end, and whether it is cooled: a later rung begins with the trunk of the rung before."""
+    points: dict[Tokens, tuple[Tokens, ...]] = field(default_factory=dict)
+    """Where a trunk ends on its way to an arm of that length; the same for all lines."""
 
     @property
     def recipe(self) -> Recipe:
         """Of the inputs."""
         return self.inputs.recipe
 
-    def arm(self, line: Line, rung: int, stage: str) -> Digest:
-        """Add what is missing up to the cooled end at rung number `rung` (from 0), and return the arm's digest.
+    def arm(self, line: Line, end: Tokens, stage: str) -> Digest:
+        """Add what is missing up to the cooled end at `end`, and return the arm's digest.
 
         When the trunk has diverged, the trunk's last segment *is* the arm: there is nothing to cool. When its data
         could not be prepared, that failed trial is: there is nothing to train.
@@ -83,13 +85,14 @@ class Segments:
             return lost[0]
         segment: Digest | None = None
         begin = Tokens(0)
-        for number in range(rung + 1):
-            end = self.recipe.branch_point(self.recipe.rungs[number])
-            segment = self._add(line, segment, begin, end, stage, cooled=False)
+        if end not in self.points:
+            self.points[end] = self.recipe.trunk_points(end)
+        for point in self.points[end]:
+            segment = self._add(line, segment, begin, point, stage, cooled=False)
             if not self.can_continue(segment):
                 return segment
-            begin = end
-        return self._add(line, segment, begin, self.recipe.rungs[rung], stage, cooled=True)
+            begin = point
+        return self._add(line, segment, begin, end, stage, cooled=True)
 
     def can_continue(self, segment: Digest) -> bool:
         """Unless it is known to have ended without an end to go on from."""

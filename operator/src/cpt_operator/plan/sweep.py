@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from cpt_api.experiment import Dataset
 from cpt_api.result import RateChoice
 from cpt_api.trial import (
     CPTTrialSpec,
@@ -19,10 +20,10 @@ from cpt_api.trial import (
     TrialType,
 )
 from cpt_api.values import Digest, LearningRate, Tokens
-from cpt_operator.plan.question import STAGE, Arms, Controls, Missing, ask, choices_of
+from cpt_operator.plan.question import STAGE, UNANSWERED, Arms, Controls, Missing, ask, choices_of, hear
 from cpt_operator.plan.recipe import Recipe
 from cpt_operator.plan.segments import Line, Segments, mixture
-from cpt_operator.plan.types import NO_TOKENS, Failed, Succeeded
+from cpt_operator.plan.types import NO_TOKENS, Failed
 
 CONTROL = "the control"
 """How lines of replay data alone are called; with its space no name of a dataset."""
@@ -62,24 +63,35 @@ class Sweep:
     """Why the race cannot go on."""
     tokens_ahead: Tokens = NO_TOKENS
     """That later rungs train if no rate is dropped."""
+    ends: Mapping[str, Mapping[LearningRate, int]] = field(default_factory=dict)
+    """The rung (from 0) at which the race ends for a rate, by dataset name: the last one, or where it fell out."""
+    racing: Grid = field(default_factory=dict)
+    """Rates whose end is not known yet."""
+    rung: int = 0
+    """The latest."""
 
 
 def plan_sweep(segments: Segments) -> Sweep:
     """Add arms and decisions, rung after rung, as far as the outcomes reach."""
     recipe = segments.recipe
     grid: Grid = {dataset.name: recipe.rates for dataset in recipe.spec.datasets}
-    controls = _controls(segments)
+    controls = replicated(segments)
     sweep = Sweep()
     for rung in range(len(recipe.rungs)):
+        sweep = replace(sweep, rung=rung)
         round_ = _rung(segments, controls, rung, grid, sweep.missing)
         if rung == 0 and round_.decision and (wider := _widened(grid, round_.choices)) != grid:
             sweep = _after(sweep, round_, rung)
             grid, round_ = wider, _rung(segments, controls, rung, wider, sweep.missing)
         sweep = _after(sweep, round_, rung)
+        is_last = rung + 1 == len(recipe.rungs)
+        if is_last:
+            sweep = replace(sweep, ends=_ended(sweep.ends, grid, {}, rung))
         if not round_.decision:
-            return replace(sweep, tokens_ahead=_ahead(recipe, grid, rung))
-        choices = round_.choices
+            return replace(sweep, tokens_ahead=_ahead(recipe, grid, rung), racing={} if is_last else grid)
+        choices, before = round_.choices, grid
         grid = {name: rates for name in grid if name in choices and (rates := _survivors(choices[name]))}
+        sweep = replace(sweep, ends=_ended(sweep.ends, before, grid, rung))
         if not grid:  # every rate diverged
             break
     return replace(sweep, decided=True)
@@ -87,6 +99,14 @@ def plan_sweep(segments: Segments) -> Sweep:
 
 def _survivors(choice: RateChoice) -> tuple[LearningRate, ...]:
     return tuple(sorted(arm.learning_rate for arm in choice.arms if arm.learning_rate in choice.survivors))
+
+
+def _ended(
+    ends: Mapping[str, Mapping[LearningRate, int]], before: Grid, after: Grid, rung: int
+) -> Mapping[str, Mapping[LearningRate, int]]:
+    """Rates that do not go on end at this rung, unless they had before."""
+    fallen = {name: [rate for rate in rates if rate not in after.get(name, ())] for name, rates in before.items()}
+    return {**ends, **{name: dict.fromkeys(rates, rung) | dict(ends.get(name, {})) for name, rates in fallen.items()}}
 
 
 def _ahead(recipe: Recipe, grid: Grid, rung: int) -> Tokens:
@@ -97,21 +117,28 @@ def _ahead(recipe: Recipe, grid: Grid, rung: int) -> Tokens:
 # --- arms ---------------------------------------------------------------------------------------------------------
 
 
-def _controls(segments: Segments) -> Controls:
+def replicated(segments: Segments) -> Controls:
+    """The control and its replicates at every rate, at the first rung."""
     recipe = segments.recipe
     if recipe.replay is None:
         return {}
-    data = mixture({segments.inputs.prepared[recipe.replay.name]: Fraction(1)})
     return {
         rate: tuple(
-            segments.arm(Line(CONTROL, data, rate, recipe.seed + number), 0, STAGE)
+            segments.arm(control_line(segments, recipe.replay, rate, number), recipe.rungs[0], STAGE)
             for number in range(recipe.replicates)
         )
         for rate in recipe.rates
     }
 
 
-def _line(segments: Segments, name: str, rate: LearningRate) -> Line:
+def control_line(segments: Segments, replay: Dataset, rate: LearningRate, number: int = 0) -> Line:
+    """Replay data alone; the replicates are numbered from 1."""
+    data = mixture({segments.inputs.prepared[replay.name]: Fraction(1)})
+    return Line(CONTROL, data, rate, segments.recipe.seed + number)
+
+
+def line_of(segments: Segments, name: str, rate: LearningRate) -> Line:
+    """Of a dataset, mixed with replay data."""
     recipe, prepared = segments.recipe, segments.inputs.prepared
     parts = {prepared[name]: 1 - recipe.screening_share}
     if recipe.replay:
@@ -157,8 +184,9 @@ def _once(words: Iterable[str]) -> tuple[str, ...]:
 
 def _rung(segments: Segments, controls: Controls, rung: int, grid: Grid, before: Missing) -> _Round:
     """Its arms, and its decision when all of them have ended. `before`: what is missing from earlier rungs."""
+    end = segments.recipe.rungs[rung]
     arms = {
-        name: {rate: segments.arm(_line(segments, name, rate), rung, STAGE) for rate in rates}
+        name: {rate: segments.arm(line_of(segments, name, rate), end, STAGE) for rate in rates}
         for name, rates in grid.items()
     }
     failures = _failures(segments, arms, controls)
@@ -166,7 +194,7 @@ def _rung(segments: Segments, controls: Controls, rung: int, grid: Grid, before:
     watched += [digest for digests in controls.values() for digest in digests]
     if any(digest not in segments.outcomes for digest in watched):
         return _Round(failures)
-    scored = {digest: scored for digest in watched if (scored := _scored(segments, digest))}
+    scored = {digest: holder for digest in watched if (holder := scored_by(segments, digest))}
     if any(digest not in segments.outcomes for digest in scored.values()):
         return _Round(failures)
     present = {name: {rate: d for rate, d in rates.items() if d in scored} for name, rates in arms.items()}
@@ -177,21 +205,16 @@ def _rung(segments: Segments, controls: Controls, rung: int, grid: Grid, before:
         name: before.get(name, frozenset()) | (arms[name].keys() - rates.keys()) for name, rates in present.items()
     }
     asked = ask(segments, present, missing, controls, scored, rung)
+    heard = hear(segments, asked)
+    if not heard.complete:
+        return _Round(failures, obstacle=heard.obstacle)
     choices: dict[str, RateChoice] = {}
-    sentences = []
-    for decision, group in asked.items():
-        match segments.outcomes.get(decision):
-            case Succeeded(result) if result.decision is not None:
-                answered = choices_of(segments, result.decision, group)
-                if answered is None:
-                    return _Round(failures, obstacle="the decision does not answer what it was asked")
-                choices |= answered
-                sentences.append(result.decision.sentence)
-            case Failed(reason, message):
-                return _Round(failures, obstacle=f"the decision failed: {reason}: {message}")
-            case _:
-                return _Round(failures)
-    return _Round(failures, missing, next(iter(asked)), present, choices, " ".join(sentences))
+    for document, group in heard.documents:
+        answered = choices_of(segments, document, group)
+        if answered is None:
+            return _Round(failures, obstacle=UNANSWERED)
+        choices |= answered
+    return _Round(failures, missing, next(iter(asked)), present, choices, heard.sentence)
 
 
 def _failures(segments: Segments, arms: Arms, controls: Controls) -> dict[str, tuple[str, ...]]:
@@ -204,7 +227,7 @@ def _failures(segments: Segments, arms: Arms, controls: Controls) -> dict[str, t
     return {name: _once(words) for name, words in found.items()}
 
 
-def _scored(segments: Segments, arm: Digest) -> Digest | None:
+def scored_by(segments: Segments, arm: Digest) -> Digest | None:
     """The trial that holds the arm's item tables: itself, or an Evaluate trial where a reused one lacks a text."""
     outcome = segments.outcomes[arm]
     if isinstance(outcome, Failed):

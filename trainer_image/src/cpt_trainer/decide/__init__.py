@@ -5,6 +5,15 @@
     race.py             one rung between the rates of one dataset
     learning_rate.py    question LearningRate: the document
     words.py            its sentences
+    screening.py        question Screening: the document
+    against.py          arms against the control
+    joint.py, holm.py   the largest of several t's, many datasets at once
+    judgement.py        from effects to Helps, Hurts, Unaffected, Undecided
+    matrix.py           every dataset on every text
+    screening_words.py  its sentences
+    duration.py         question Duration: the document
+    duration_words.py   its sentences
+    document.py         what all questions share
     inputs.py           the only module here that reads the store; all others are pure
 
 The same tables give the same document, on any machine and in any order: sums are exact, numbers have 9 significant
@@ -15,7 +24,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cpt_api.trial import DecideWork, Question
+
 if TYPE_CHECKING:
+    from cpt_api.result import Decision
+    from cpt_trainer.decide.document import Models
     from cpt_trainer.trial import Trial
 
 
@@ -23,9 +36,21 @@ def run(trial: Trial) -> None:
     """Answer the question of a Decide trial."""
     # imported here because tables.py, which inputs.py reads with, takes its estimates from this package
     from cpt_trainer.decide.inputs import read_models
-    from cpt_trainer.decide.learning_rate import decide
     from cpt_trainer.trial import commit_result
 
     work = trial.spec.decide
     assert work is not None, "main chose the verb by the type"
-    commit_result(trial, decision=decide(work, read_models(trial, work)))
+    commit_result(trial, decision=answer(work, read_models(trial, work)))
+
+
+def answer(work: DecideWork, models: Models) -> Decision:
+    """Of the module that the question names."""
+    from cpt_trainer.decide import duration, learning_rate, screening
+
+    match work.question:
+        case Question.LEARNING_RATE:
+            return learning_rate.decide(work, models)
+        case Question.SCREENING:
+            return screening.decide(work, models)
+        case Question.DURATION:
+            return duration.decide(work, models)

@@ -17,8 +17,8 @@ import numpy as np
 from cpt_api.result import HeldOutScore, Outcome, Result
 from cpt_api.trial import DecideWork, DecisionMetric, TrialRef, TrialType
 from cpt_api.values import Digest
+from cpt_trainer.decide.document import Scores, known
 from cpt_trainer.decide.estimates import TextSums, text_sums
-from cpt_trainer.decide.learning_rate import Scores
 from cpt_trainer.errors import DamagedError, DataError
 from cpt_trainer.tables import Items, from_parquet
 from cpt_trainer.trial import Trial
@@ -33,7 +33,7 @@ def read_models(trial: Trial, work: DecideWork) -> dict[Digest, Scores | None]:
     """Every model of the question by its trial; None where it diverged."""
     metrics = [work.target, *([work.retention] if work.retention else [])]
     texts = sorted({text for metric in metrics for text in _texts(metric)})
-    baseline = _known(work.baseline)
+    baseline = known(work.baseline)
     result = trial.result_of(baseline, TrialType.EVALUATE)
     expected = {text: _read(trial, result, text) for text in texts}
 
@@ -48,7 +48,7 @@ def read_models(trial: Trial, work: DecideWork) -> dict[Digest, Scores | None]:
             sums[text] = text_sums(items)
         return _scores(work, sums)
 
-    models = sorted({_known(model) for model in _models(work)})
+    models = sorted({known(model) for model in _models(work)})
     with ThreadPoolExecutor(_THREADS) as pool:
         return dict(zip(models, pool.map(read, models), strict=True))
 
@@ -60,7 +60,7 @@ def _models(work: DecideWork) -> Iterable[TrialRef]:
 
 
 def _texts(metric: DecisionMetric) -> list[Digest]:
-    return [_known(text) for text in metric.held_out]
+    return [known(text) for text in metric.held_out]
 
 
 def _scores(work: DecideWork, sums: Mapping[Digest, TextSums]) -> Scores:
@@ -104,8 +104,3 @@ def _require_equal_items(items: Items, expected: Items, what: str) -> None:
                 f"{what}: {name} of row {row} is {here[row]} and {there[row]}: score both on the same text by the same "
                 "version"
             )
-
-
-def _known(reference: TrialRef) -> Digest:
-    assert reference.digest is not None, "a trial that runs is resolved"
-    return reference.digest

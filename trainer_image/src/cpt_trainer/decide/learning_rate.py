@@ -16,70 +16,54 @@ rate, the loss to the best one) allow for the picking: plain ones cover in 90 of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 from cpt_api.result import Decision, Estimate, RateArm, RateChoice
-from cpt_api.trial import DatasetArms, DecideWork, Question, TrialRef
+from cpt_api.trial import DatasetArms, DecideWork, Question
 from cpt_api.values import Digest, LearningRate
 from cpt_trainer.decide import words
-from cpt_trainer.decide.estimates import Estimated, TextSums, difference, level, rounded
+from cpt_trainer.decide.document import ONE_SIDED, Models, Scores, estimate, interval, known, spread
+from cpt_trainer.decide.estimates import Estimated, difference, level, rounded
 from cpt_trainer.decide.noise import RunNoise, run_noise, with_runs
 from cpt_trainer.decide.race import Race, fitted_vertex, race
 
 METHOD = "learning-rate/1"
 """Changes with the procedure: equal methods and equal inputs give equal documents."""
-_LEVEL = 0.95
-_ONE_SIDED = 0.90
-"""Level of a two-sided interval whose upper end is the one-sided 95 % bound."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Scores:
-    """One model on the texts of the question."""
-
-    target: tuple[TextSums, ...]
-    retention: tuple[TextSums, ...]
-    """Empty where no retention is asked for."""
-
-
-Models = Mapping[Digest, Scores | None]
-"""By trial; None: it diverged."""
 
 
 def decide(work: DecideWork, models: Models) -> Decision:
     """The answer for every dataset, by digest."""
-    controls = [[models[_known(trial)] for trial in control.trials] for control in work.controls]
+    controls = [[models[known(trial)] for trial in control.trials] for control in work.controls]
     noise = run_noise([[scores.target for scores in control if scores] for control in controls])
-    entries = sorted(work.datasets, key=lambda entry: _known(entry.dataset))
+    entries = sorted(work.datasets, key=lambda entry: known(entry.dataset))
     return Decision(
         question=Question.LEARNING_RATE,
         method=METHOD,
-        run_noise=_noise(noise),
+        run_noise=spread(noise),
         rates=tuple(_choice(entry, work, models, noise) for entry in entries),
         sentence=words.of_noise(noise),
     )
 
 
 def _choice(entry: DatasetArms, work: DecideWork, models: Models, noise: RunNoise | None) -> RateChoice:
-    trials = {arm.learning_rate: _known(arm.trial) for arm in sorted(entry.arms, key=lambda arm: arm.learning_rate)}
+    trials = {arm.learning_rate: known(arm.trial) for arm in sorted(entry.arms, key=lambda arm: arm.learning_rate)}
     scores = {rate: found for rate, trial in trials.items() if (found := models[trial])}
     diverged = tuple(rate for rate in trials if rate not in scores)
     if not scores:
         return RateChoice(
-            dataset=_known(entry.dataset),
+            dataset=known(entry.dataset),
             arms=tuple(_diverged(rate, trial) for rate, trial in trials.items()),
             survivors=(),
             chosen=None,
             verdict="AllDiverged",
             reason=words.of_divergence(diverged, entry.missing),
         )
-    base = models[_known(work.baseline)]
+    base = models[known(work.baseline)]
     assert base is not None, "evaluations do not diverge"
+    assert work.rungs is not None, "this question has them"
+    assert work.last is not None, "this question says so"
     outcome = race({rate: found.target for rate, found in scores.items()}, noise, work.rungs, last=work.last)
     chosen = scores[outcome.chosen]
     gain = _gain(difference(base.target, chosen.target), noise, len(scores))
-    lost = _estimate(difference(chosen.retention, base.retention), _ONE_SIDED) if chosen.retention else None
+    lost = estimate(difference(chosen.retention, base.retention), ONE_SIDED) if chosen.retention else None
     sentences = [
         words.of_choice(outcome, diverged),
         words.of_doubt(noise, entry.missing),
@@ -87,7 +71,7 @@ def _choice(entry: DatasetArms, work: DecideWork, models: Models, noise: RunNois
         words.of_retention(lost, work.retention),
     ]
     return RateChoice(
-        dataset=_known(entry.dataset),
+        dataset=known(entry.dataset),
         arms=tuple(
             _arm(rate, trial, scores[rate], outcome) if rate in scores else _diverged(rate, trial)
             for rate, trial in trials.items()
@@ -110,12 +94,12 @@ def _arm(rate: LearningRate, trial: Digest, scores: Scores, outcome: Race) -> Ra
         trial=trial,
         outcome="Completed",
         target=rounded(target.value),
-        target_interval=_interval(target, _LEVEL),
+        target_interval=interval(target),
         retention=rounded(retention.value) if retention else None,
-        retention_interval=_interval(retention, _LEVEL) if retention else None,
+        retention_interval=interval(retention) if retention else None,
         behind_best=None
         if rate == outcome.best
-        else _estimate(outcome.behind[rate], _LEVEL, picked_from=len(outcome.behind) - 1),
+        else estimate(outcome.behind[rate], picked_from=len(outcome.behind) - 1),
         dropped=rate in outcome.dropped,
     )
 
@@ -128,31 +112,4 @@ def _gain(saved: Estimated, noise: RunNoise | None, rates: int) -> Estimate:
     """Of a recipe: without run noise there is a number, and no claim."""
     if noise is None:
         return Estimate(value=rounded(saved.value))
-    return _estimate(with_runs(saved, noise, runs=1), _LEVEL, picked_from=rates)
-
-
-def _estimate(estimated: Estimated, confidence: float, *, picked_from: int = 1) -> Estimate:
-    lower, upper = _interval(estimated, confidence, picked_from)
-    return Estimate(
-        value=rounded(estimated.value),
-        standard_error=rounded(estimated.standard_error),
-        degrees_of_freedom=rounded(estimated.df),
-        lower=lower,
-        upper=upper,
-    )
-
-
-def _interval(estimated: Estimated, confidence: float, picked_from: int = 1) -> tuple[float, float]:
-    lower, upper = estimated.interval(confidence, picked_from=picked_from)
-    return rounded(lower), rounded(upper)
-
-
-def _noise(noise: RunNoise | None) -> Estimate | None:
-    if noise is None:
-        return None
-    return Estimate(value=rounded(noise.standard_deviation), degrees_of_freedom=noise.degrees_of_freedom)
-
-
-def _known(reference: TrialRef) -> Digest:
-    assert reference.digest is not None, "a trial that runs is resolved"
-    return reference.digest
+    return estimate(with_runs(saved, noise, runs=1), picked_from=rates)

@@ -61,8 +61,11 @@ def run_noise(rates: Sequence[Sequence[Sequence[TextSums]]]) -> RunNoise | None:
     )
 
 
-def with_runs(compared: Estimated, noise: RunNoise, runs: int) -> Estimated:
-    """The same comparison as a claim about recipes, where `runs` of the models compared are one run of theirs."""
+def with_runs(compared: Estimated, noise: RunNoise, runs: float) -> Estimated:
+    """The same comparison as a claim about recipes, where `runs` of the models compared are one run of theirs.
+
+    A mean over n runs counts as 1/n: an arm against the mean of three controls has 1 + 1/3.
+    """
     if noise.variance <= 0:
         return compared
     between = runs * noise.standard_deviation**2

@@ -19,6 +19,7 @@ from cpt_trainer.decide.race import Race
 
 _NAMED = 3
 """A sentence names so many rates at most."""
+_REASON_MAX = 1024
 
 
 def of_noise(noise: RunNoise | None) -> str:
@@ -29,15 +30,15 @@ def of_noise(noise: RunNoise | None) -> str:
             "alone, no rate is dropped and no choice is sure; set training.replicates to 3 and name replay data."
         )
     return (
-        f"Run noise: {_number(noise.standard_deviation)} bits per byte (standard deviation between replicates of the "
+        f"Run noise: {number(noise.standard_deviation)} bits per byte (standard deviation between replicates of the "
         f"control, {noise.degrees_of_freedom} degrees of freedom)."
     )
 
 
 def of_divergence(diverged: Sequence[LearningRate], missing: Sequence[LearningRate]) -> str:
     """Nothing can be chosen."""
-    failed = f" Failed: {_list(map(str, missing))}." if missing else ""
-    return f"Every rate diverged: {_list(map(str, diverged))}.{failed} Add lower rates."
+    failed = f" Failed: {listed(map(str, missing))}." if missing else ""
+    return f"Every rate diverged: {listed(map(str, diverged))}.{failed} Add lower rates."
 
 
 def of_choice(outcome: Race, diverged: Sequence[LearningRate]) -> str:
@@ -49,15 +50,15 @@ def of_choice(outcome: Race, diverged: Sequence[LearningRate]) -> str:
         sentence = f"{chosen} is chosen: it is the best, and no lower rate is within one standard error of it."
     else:
         sentence = (
-            f"{chosen} is chosen: the lowest rate within one standard error ({_number(behind[chosen].standard_error)}) "
-            f"of the best, {best}, and {_number(behind[chosen].value)} behind it."
+            f"{chosen} is chosen: the lowest rate within one standard error ({number(behind[chosen].standard_error)}) "
+            f"of the best, {best}, and {number(behind[chosen].value)} behind it."
         )
     others = [loss for rate, loss in behind.items() if rate != best]
     if others:
-        sentence += f" Between two rates {_number(max(map(_detectable, others)))} would be seen with 80 % power."
+        sentence += f" Between two rates {number(max(map(_detectable, others)))} would be seen with 80 % power."
     if outcome.dropped:
-        sentence += f" Dropped: {_list(f'{rate} ({_number(behind[rate].value)} behind)' for rate in outcome.dropped)}."
-    return sentence + (f" Diverged: {_list(map(str, diverged))}." if diverged else "")
+        sentence += f" Dropped: {listed(f'{rate} ({number(behind[rate].value)} behind)' for rate in outcome.dropped)}."
+    return sentence + (f" Diverged: {listed(map(str, diverged))}." if diverged else "")
 
 
 def of_doubt(noise: RunNoise | None, missing: Sequence[LearningRate]) -> str:
@@ -66,18 +67,18 @@ def of_doubt(noise: RunNoise | None, missing: Sequence[LearningRate]) -> str:
     if noise is None:
         doubts.append("there is no estimate of the run noise")
     if missing:
-        doubts.append(f"these arms failed and might have been better: {_list(map(str, missing))}")
+        doubts.append(f"these arms failed and might have been better: {listed(map(str, missing))}")
     return f"Undecided: {' and '.join(doubts)}." if doubts else ""
 
 
 def of_gain(gain: Estimate) -> str:
     """Against the base on the target."""
     verb = "saves" if gain.value >= 0 else "loses"
-    sentence = f"Against the base it {verb} {_number(abs(gain.value))} bits per byte"
+    sentence = f"Against the base it {verb} {number(abs(gain.value))} bits per byte"
     if gain.lower is None or gain.upper is None:
         return sentence + "."
     interval = sorted((gain.lower, gain.upper) if gain.value >= 0 else (-gain.lower, -gain.upper))
-    return f"{sentence} (95 % interval {_number(interval[0])} to {_number(interval[1])})."
+    return f"{sentence} (95 % interval {number(interval[0])} to {number(interval[1])})."
 
 
 def of_retention(lost: Estimate | None, metric: DecisionMetric | None) -> str:
@@ -85,8 +86,8 @@ def of_retention(lost: Estimate | None, metric: DecisionMetric | None) -> str:
     if lost is None or metric is None or lost.upper is None:
         return ""
     verdict = "within" if lost.upper <= metric.threshold else "not shown to be within"
-    change = f"{_number(abs(lost.value))} bits per byte {'lost' if lost.value >= 0 else 'gained'}"
-    bound = f"at most {_number(lost.upper)} lost" if lost.upper >= 0 else f"at least {_number(-lost.upper)} gained"
+    change = f"{number(abs(lost.value))} bits per byte {'lost' if lost.value >= 0 else 'gained'}"
+    bound = f"at most {number(lost.upper)} lost" if lost.upper >= 0 else f"at least {number(-lost.upper)} gained"
     return f"Retention: {change}, {bound} (one-sided 95 %, items only): {verdict} the margin of {metric.threshold}."
 
 
@@ -95,11 +96,18 @@ def _detectable(loss: Estimated) -> float:
     return (t_quantile(0.975, loss.df) + t_quantile(0.8, loss.df)) * loss.standard_error
 
 
-def _list(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """The first few by name, the rest by number."""
     names = list(names)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Three digits."""
     return f"{value:.3g}"
+
+
+def cut(text: str) -> str:
+    """As much as a document holds."""
+    return text if len(text) <= _REASON_MAX else text[: _REASON_MAX - 1] + "…"

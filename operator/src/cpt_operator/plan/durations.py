@@ -1,0 +1,251 @@
+"""Duration sweep: how long is worth it? One trunk per surviving dataset at its rate, with a cooled branch per duration.
+
+With rungs of 1B, 2B and 4B and durations of 8B, 16B and 32B, where python stops to gain at 16B:
+
+    python   0 ── 3.2B ── 6.4B ── 12.8B            the sweep's trunk is continued; 25.6B is never trained
+                   │       └─ 8B   └─ 16B          two durations, then a decision: 16B gained at most minimumEffect
+                   └─ 4B (of the sweep)
+
+The two shortest durations are trained at once; from there on each one only where the decision before says that it may
+be worth it. An appended duration continues the trunk from its last end, or stays out where that was decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from cpt_api.result import Decision, DurationChoice
+from cpt_api.trial import Arm, ControlArms, CPTTrialSpec, DatasetArms, DecideWork, Question, TrialRef, TrialType
+from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_operator.plan.question import UNANSWERED, Controls, grouped, hear, metrics_of
+from cpt_operator.plan.recipe import EPOCHS_MAX, Recipe
+from cpt_operator.plan.segments import Segments
+from cpt_operator.plan.sweep import line_of, replicated, scored_by
+from cpt_operator.plan.types import NO_TOKENS, Failed, Succeeded
+
+STAGE = "durationSweep"
+_DATASETS_MAX = 24
+"""Of one decision: an answer has up to 10 kB in its document."""
+
+Trunks = Mapping[str, LearningRate]
+"""The rate of each dataset that goes on."""
+Branches = Mapping[str, Mapping[Tokens, Digest]]
+"""The trial of each arm by dataset name and duration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a decision says about one dataset."""
+
+    choice: DurationChoice
+    arms: Mapping[Tokens, Digest]
+    """The Train trials that it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How far it is."""
+
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    """The latest by dataset name; a dataset whose arms all failed has none."""
+    decision: Digest | None = None
+    """The latest Decide trial that has answered."""
+    sentence: str = ""
+    """Its answer for people."""
+    decided: bool = False
+    failures: tuple[str, ...] = ()
+    """What failed for good, and what was refused, in words."""
+    obstacle: str | None = None
+    """Why it cannot be decided."""
+    tokens_ahead: Tokens = NO_TOKENS
+    """That later durations train at most."""
+
+
+def plan_durations(segments: Segments, trunks: Trunks) -> Durations:
+    """Add arms and decisions, duration after duration, as far as the outcomes reach."""
+    recipe = segments.recipe
+    ladders = {name: _affordable(segments, name) for name in trunks}
+    refused = tuple(
+        f"{name}: {recipe.durations[len(ladder)]} tokens would repeat it more than {EPOCHS_MAX} times"
+        for name, ladder in sorted(ladders.items())
+        if len(ladder) < len(recipe.durations)
+    )
+    controls = replicated(segments)
+    found = Durations(failures=refused)
+    climbing = {name: ladder for name, ladder in ladders.items() if ladder}
+    for count in range(min(2, len(recipe.durations)), len(recipe.durations) + 1):
+        if not climbing:
+            break
+        step = _step(segments, trunks, controls, {name: ladder[:count] for name, ladder in climbing.items()})
+        found = _after(found, step)
+        if not step.decided:
+            return replace(found, tokens_ahead=_ahead(recipe, climbing, count))
+        climbing = {
+            name: ladder
+            for name, ladder in climbing.items()
+            if len(ladder) > count and name in step.answers and step.answers[name].choice.go_on
+        }
+    return replace(found, decided=True)
+
+
+def tokens_at_most(recipe: Recipe) -> Tokens:
+    """All durations of all datasets, beyond what the sweep trains."""
+    return Tokens(len(recipe.spec.datasets) * _beyond(recipe, recipe.rungs, recipe.durations))
+
+
+def _affordable(segments: Segments, name: str) -> tuple[Tokens, ...]:
+    """Durations that do not repeat the dataset too often, as far as its size is known."""
+    recipe = segments.recipe
+    outcome = segments.outcomes.get(segments.inputs.prepared[name])
+    size = outcome.result.numbers.get("trainTokens") if isinstance(outcome, Succeeded) else None
+    if not size:
+        return recipe.durations
+    return tuple(tokens for tokens in recipe.durations if recipe.epochs(tokens, Tokens(int(size))) <= EPOCHS_MAX)
+
+
+def _ahead(recipe: Recipe, ladders: Mapping[str, tuple[Tokens, ...]], count: int) -> Tokens:
+    planned = [(*recipe.rungs, *ladder[:count]) for ladder in ladders.values()]
+    return Tokens(
+        sum(_beyond(recipe, before, ladder) for before, ladder in zip(planned, ladders.values(), strict=True))
+    )
+
+
+def _beyond(recipe: Recipe, before: Iterable[Tokens], durations: Iterable[Tokens]) -> int:
+    """Tokens of the segments up to these durations that segments up to those before do not have."""
+    have = _segments(recipe, before)
+    return sum(end - begin for begin, end in _segments(recipe, durations) - have)
+
+
+def _segments(recipe: Recipe, ends: Iterable[Tokens]) -> set[tuple[int, int]]:
+    found: set[tuple[int, int]] = set()
+    for end in ends:
+        points = recipe.trunk_points(end)
+        found |= set(zip((0, *points), (*points, end), strict=True))
+    return found
+
+
+# --- one step -------------------------------------------------------------------------------------------------------
+
+
+def _after(found: Durations, step: Durations) -> Durations:
+    failures = tuple(dict.fromkeys((*found.failures, *step.failures)))
+    found = replace(found, failures=failures, obstacle=step.obstacle)
+    if not step.decided:
+        return found
+    return replace(
+        found,
+        answers={**found.answers, **step.answers},
+        decision=step.decision or found.decision,
+        sentence=step.sentence or found.sentence,
+    )
+
+
+def _step(
+    segments: Segments, trunks: Trunks, controls: Controls, ladders: Mapping[str, tuple[Tokens, ...]]
+) -> Durations:
+    """The arms of these durations, and their decision when all of them have ended."""
+    arms = {
+        name: {end: segments.arm(line_of(segments, name, trunks[name]), end, STAGE) for end in ladder}
+        for name, ladder in sorted(ladders.items())
+    }
+    failures = tuple(_failures(segments, arms))
+    watched = [digest for ends in arms.values() for digest in ends.values()]
+    runs = [digest for digests in controls.values() for digest in digests]
+    if any(digest not in segments.outcomes for digest in watched):
+        return Durations(failures=failures)
+    scored = {digest: holder for digest in (*watched, *runs) if (holder := scored_by(segments, digest))}
+    if any(holder not in segments.outcomes for holder in scored.values()):
+        return Durations(failures=failures)
+    present = {name: {end: d for end, d in ends.items() if d in scored} for name, ends in arms.items()}
+    present = {name: ends for name, ends in present.items() if ends}
+    groups = grouped(segments, present, _DATASETS_MAX)
+    asked = {_ask(segments, trunks, arms, group, controls, scored): group for group in groups}
+    return _answered(segments, trunks, asked, failures)
+
+
+def _failures(segments: Segments, arms: Branches) -> Iterable[str]:
+    for name, ends in arms.items():
+        for end, digest in ends.items():
+            if isinstance(outcome := segments.outcomes.get(digest), Failed):
+                yield f"{name} at {end} tokens: {outcome.reason}: {outcome.message}"
+
+
+def _ask(
+    segments: Segments,
+    trunks: Trunks,
+    arms: Branches,
+    group: Branches,
+    controls: Controls,
+    scored: Mapping[Digest, Digest],
+) -> Digest:
+    recipe, inputs = segments.recipe, segments.inputs
+    target, retention = metrics_of(inputs)
+    datasets = [
+        DatasetArms(
+            dataset=TrialRef(digest=inputs.prepared[name]),
+            arms=tuple(
+                Arm(learning_rate=trunks[name], trial=TrialRef(digest=scored[digest]), tokens=end)
+                for end, digest in sorted(ends.items())
+            ),
+            missing_tokens=tuple(sorted(arms[name].keys() - ends.keys())) or None,
+        )
+        for name, ends in group.items()
+    ]
+    replicates = {rate: [scored[d] for d in digests if d in scored] for rate, digests in controls.items()}
+    work = DecideWork(
+        question=Question.DURATION,
+        target=target,
+        retention=retention,
+        baseline=TrialRef(digest=segments.baseline),
+        datasets=tuple(sorted(datasets, key=lambda entry: str(entry.dataset.digest))),
+        controls=tuple(
+            ControlArms(
+                learning_rate=rate,
+                trials=tuple(TrialRef(digest=digest) for digest in digests),
+                tokens=recipe.rungs[0],
+            )
+            for rate, digests in sorted(replicates.items())
+            if digests
+        ),
+        rates=len(recipe.rates),
+        picked_at=recipe.rungs[-1],
+        seed=recipe.seed,
+    )
+    longest = max(end for ends in group.values() for end in ends)
+    return segments.trials.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, f"durations to {longest}")
+
+
+def _answered(
+    segments: Segments, trunks: Trunks, asked: Mapping[Digest, Branches], failures: tuple[str, ...]
+) -> Durations:
+    heard = hear(segments, asked)
+    if not heard.complete:
+        return Durations(failures=failures, obstacle=heard.obstacle)
+    answers: dict[str, Answer] = {}
+    for document, group in heard.documents:
+        found = _believed(segments, trunks, document, group)
+        if found is None:
+            return Durations(failures=failures, obstacle=UNANSWERED)
+        answers |= found
+    return Durations(
+        answers=answers,
+        decision=next(iter(asked), None),
+        sentence=heard.sentence,
+        decided=True,
+        failures=failures,
+    )
+
+
+def _believed(segments: Segments, trunks: Trunks, document: Decision, asked: Branches) -> dict[str, Answer] | None:
+    """By dataset name; None unless there is one for every dataset, about the very arms that it was asked for."""
+    by_data = {choice.dataset: choice for choice in document.durations or ()}
+    answers = {}
+    for name, ends in asked.items():
+        choice = by_data.get(segments.inputs.prepared[name])
+        if choice is None or {arm.tokens for arm in choice.arms} != ends.keys():
+            return None
+        if choice.learning_rate != trunks[name] or (choice.chosen is not None and choice.chosen not in ends):
+            return None
+        answers[name] = Answer(choice, ends)
+    return answers

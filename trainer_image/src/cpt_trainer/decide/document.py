@@ -1,0 +1,69 @@
+"""What all questions share: the models that were measured, and numbers as they stand in a document.
+
+scores = models[known(arm.trial)]               None where that model diverged
+estimate(difference(base.target, scores.target))
+                                                nine digits, 95 %; lower, upper, standard error, df
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cpt_api.result import Estimate
+from cpt_api.trial import TrialRef
+from cpt_api.values import Digest
+from cpt_trainer.decide.estimates import Estimated, TextSums, rounded
+from cpt_trainer.decide.noise import RunNoise
+
+LEVEL = 0.95
+"""Of two-sided intervals."""
+ONE_SIDED = 0.90
+"""Level of a two-sided interval whose ends are the one-sided 95 % bounds."""
+
+Texts = Sequence[TextSums]
+"""One model on the texts of one metric."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """One model on the texts of the question."""
+
+    target: tuple[TextSums, ...]
+    retention: tuple[TextSums, ...]
+    """Empty where no retention is asked for."""
+
+
+Models = Mapping[Digest, Scores | None]
+"""By trial; None: it diverged."""
+
+
+def known(reference: TrialRef) -> Digest:
+    """The digest of a reference in a trial that runs."""
+    assert reference.digest is not None, "a trial that runs is resolved"
+    return reference.digest
+
+
+def estimate(estimated: Estimated, confidence: float = LEVEL, *, picked_from: int = 1) -> Estimate:
+    """With its interval."""
+    lower, upper = interval(estimated, confidence, picked_from)
+    return Estimate(
+        value=rounded(estimated.value),
+        standard_error=rounded(estimated.standard_error),
+        degrees_of_freedom=rounded(estimated.df),
+        lower=lower,
+        upper=upper,
+    )
+
+
+def interval(estimated: Estimated, confidence: float = LEVEL, picked_from: int = 1) -> tuple[float, float]:
+    """To nine digits."""
+    lower, upper = estimated.interval(confidence, picked_from=picked_from)
+    return rounded(lower), rounded(upper)
+
+
+def spread(noise: RunNoise | None) -> Estimate | None:
+    """Run noise."""
+    if noise is None:
+        return None
+    return Estimate(value=rounded(noise.standard_deviation), degrees_of_freedom=noise.degrees_of_freedom)

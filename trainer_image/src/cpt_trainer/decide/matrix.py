@@ -1,0 +1,78 @@
+"""The characterisation matrix: every dataset on every held-out text, at the rate where it was judged.
+
+                linux    speeches
+    python     +0.210*   -0.041       * stands out of all cells (Benjamini and Hochberg, 5 %)
+    perl       +0.032    -0.012
+
+Cells have effects and intervals, no verdicts: they say what a dataset is like, not whether to take it. On texts of the
+target the rate was picked for its effect, so there the interval's lower end and the mark allow for the picking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cpt_api.result import Cell
+from cpt_api.trial import DecideWork
+from cpt_api.values import Digest
+from cpt_trainer.decide.against import Case, Compared
+from cpt_trainer.decide.document import Scores, interval, known
+from cpt_trainer.decide.estimates import Estimated, TextSums, level, rounded
+from cpt_trainer.decide.holm import stands_out
+from cpt_trainer.decide.judgement import two_sided
+from cpt_trainer.decide.noise import RunNoise, run_noise, with_runs
+
+_FALSE_MARKS = 0.05
+"""Part of the marks that is expected to stand for nothing."""
+
+Place = tuple[bool, int]
+"""Whether among the texts of the target or of the retention, and which of them."""
+Columns = Mapping[Digest, Place]
+"""Where a text's sums stand; the target's texts first."""
+
+
+def columns(work: DecideWork) -> Columns:
+    """Every text of the question once."""
+    places: dict[Digest, Place] = {}
+    for is_target, metric in ((True, work.target), (False, work.retention)):
+        for number, text in enumerate(metric.held_out if metric else ()):
+            places.setdefault(known(text), (is_target, number))
+    return places
+
+
+def matrix(cases: Sequence[Case], texts: Columns, groups: Sequence[Sequence[Scores]]) -> dict[Digest, tuple[Cell, ...]]:
+    """A row for each dataset; empty where nothing was compared, without intervals where run noise is unknown."""
+    noises = {
+        text: run_noise([[[_text(scores, place)] for scores in group] for group in groups])
+        for text, place in texts.items()
+    }
+    rows = {case: best for case in cases if (best := case.best)}
+    found = {(case, text): _effect(best, texts[text], noises[text]) for case, best in rows.items() for text in texts}
+    picked_from = {(case, text): len(case.compared) if texts[text][0] else 1 for case, text in found}
+    sure = [key for key in found if noises[key[1]]]
+    marks = stands_out([min(1.0, picked_from[key] * two_sided(found[key])) for key in sure], _FALSE_MARKS)
+    marked = dict(zip(sure, marks, strict=True))
+    return {
+        case.dataset: tuple(
+            Cell(
+                effect=rounded(found[case, text].value),
+                interval=interval(found[case, text], picked_from=picked_from[case, text])
+                if (case, text) in marked
+                else None,
+                marked=marked.get((case, text), False),
+            )
+            for text in (texts if case in rows else ())
+        )
+        for case in cases
+    }
+
+
+def _text(scores: Scores, place: Place) -> TextSums:
+    is_target, number = place
+    return (scores.target if is_target else scores.retention)[number]
+
+
+def _effect(best: Compared, place: Place, noise: RunNoise | None) -> Estimated:
+    is_target, number = place
+    effect = level([(best.target if is_target else best.retention)[number]])
+    return with_runs(effect, noise, best.runs) if noise else effect
