@@ -6,7 +6,7 @@
     random              the folder of the config        seed and names of tensors   fresh
 
 Every Train trial keeps config and tokenizer below model/, byte for byte: its segments, its evaluations and its export
-need them, and neither may depend on files that a user can change.
+need them, and neither may depend on files that a user can change. No torch here: merges need them too.
 
 Price: the tokenizer, a few megabytes, goes to each rank and once to the store for every trial.
 """
@@ -23,12 +23,26 @@ from cpt_api.values import Digest
 from cpt_trainer.dataset import Prepared
 from cpt_trainer.errors import DataError
 from cpt_trainer.manifest import Checkpoint, read_checkpoint
-from cpt_trainer.model import CONFIG, MODEL_FILES, TOKENIZER
-from cpt_trainer.peers import Peers, lead
 from cpt_trainer.sources import open_model, open_source
 from cpt_trainer.store import Store
 from cpt_trainer.trial import Trial
 
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+MODEL_FILES = (
+    CONFIG,
+    TOKENIZER,
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+"""What makes a model besides its weights; nothing else is copied."""
+_TYPES: Mapping[str, str] = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 MODEL = "model/"
 """Config and tokenizer, below a Train trial's data prefix."""
 
@@ -48,18 +62,14 @@ class SegmentEnd:
     """The same, opened."""
 
 
-def model_files(trial: Trial, start: Start, peers: Peers) -> Files:
+def model_files(trial: Trial, start: Start) -> Files:
     """Config and tokenizer of the model that a run trains."""
-
-    def read() -> Files:
-        if start.random is not None:
-            return read_files(open_source(trial, start.random.config).store, "")
-        if start.segment is not None:
-            return segment_files(trial, start.segment)
-        assert start.model is not None
-        return reference_files(trial, start.model)
-
-    return lead(peers, read)
+    if start.random is not None:
+        return read_files(open_source(trial, start.random.config).store, "")
+    if start.segment is not None:
+        return segment_files(trial, start.segment)
+    assert start.model is not None
+    return reference_files(trial, start.model)
 
 
 def reference_files(trial: Trial, model: ModelRef) -> Files:
@@ -81,6 +91,12 @@ def read_files(store: Store, prefix: str) -> Files:
     if missing := {CONFIG, TOKENIZER} - files.keys():
         raise DataError(f"{store.address.uri}/{prefix}: {' and '.join(sorted(missing))} not found; expected a model")
     return files
+
+
+def type_of(files: Files) -> str:
+    """safetensors' name of the type that config.json asks for; fp32 where it does not say."""
+    config = json.loads(files[CONFIG])
+    return _TYPES.get(config.get("dtype") or config.get("torch_dtype") or "float32", "F32")
 
 
 def keep_files(trial: Trial, prefix: str, files: Files) -> tuple[Output, ...]:
