@@ -14,9 +14,12 @@ Price: the tokenizer, a few megabytes, goes to each rank and once to the store f
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from cpt_api.model import canonical_json, sha256
 from cpt_api.result import CheckpointRef, Output, Result
 from cpt_api.trial import ModelRef, Start, TrialRef, TrialType
 from cpt_api.values import Digest
@@ -93,9 +96,20 @@ def read_files(store: Store, prefix: str) -> Files:
     return files
 
 
+def config_values(files: Files) -> dict[str, Any]:
+    """What stands in config.json."""
+    try:
+        values = json.loads(files[CONFIG])
+    except ValueError as error:
+        raise DataError(f"the model's {CONFIG} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"the model's {CONFIG} is a {type(values).__name__}, expected an object")
+    return values
+
+
 def type_of(files: Files) -> str:
     """safetensors' name of the type that config.json asks for; fp32 where it does not say."""
-    config = json.loads(files[CONFIG])
+    config = config_values(files)
     return _TYPES.get(config.get("dtype") or config.get("torch_dtype") or "float32", "F32")
 
 
@@ -117,6 +131,25 @@ def segment_end(trial: Trial, segment: TrialRef) -> SegmentEnd:
         raise DataError(f"trial {segment.digest.short}… ended {result.outcome}, without a checkpoint to go on from")
     key = trial.data_of(segment.digest) + result.checkpoint.manifest
     return SegmentEnd(result, result.checkpoint, read_checkpoint(trial.store, key))
+
+
+def start_origin(trial: Trial, start: Start) -> Digest | None:
+    """The model at the root of a run; None where it came from a trial that did not record its own."""
+    if start.random is not None:
+        return sha256(canonical_json(start.random.identity()))
+    if start.segment is not None:
+        assert start.segment.digest is not None
+        return trial.result_of(start.segment.digest, TrialType.TRAIN).origin
+    assert start.model is not None
+    return model_origin(trial, start.model)
+
+
+def model_origin(trial: Trial, model: ModelRef) -> Digest | None:
+    """Of files, the files themselves."""
+    if model.source is not None:
+        return model.source.digest
+    assert model.trial is not None and model.trial.digest is not None
+    return trial.result_of(model.trial.digest, TrialType.TRAIN, TrialType.MERGE).origin
 
 
 def require_tokenizer(files: Files, datasets: Mapping[Digest, Prepared], vocabulary: int) -> None:

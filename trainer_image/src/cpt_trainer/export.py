@@ -11,9 +11,7 @@ Price: a temporary file of the size of the weights on rank 0, and one more model
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
