@@ -29,7 +29,7 @@ class Outcome:
     peer: str
     """In the same unit."""
     ratio: float
-    """Above 1 we are better."""
+    """Of speeds ours to the peer's, above 1 we are better; of memory the same, below 1 we are better."""
     goal: str
     """What the ratio, or ours, shall be."""
 
@@ -46,6 +46,8 @@ class Run:
     """The JSON object on its last line; empty when it printed nothing."""
     cpu_seconds: float
     """User and system, its children included."""
+    peak_bytes: int
+    """Resident, of the largest of its processes. What this process ever had is counted in: keep that small."""
 
 
 def measured(command: Sequence[str | Path], environment: Mapping[str, str]) -> Run:
@@ -71,7 +73,8 @@ def _ended(words: Sequence[str], process: subprocess.Popen[bytes], output: IO[by
     lines = _lines(output)
     if process.returncode:
         sys.exit("\n".join([*lines, *_lines(errors)][-40:]) + f"\n{' '.join(words)}: exit {process.returncode}")
-    return Run(json.loads(lines[-1]) if lines else {}, usage.ru_utime + usage.ru_stime)
+    answer = json.loads(lines[-1]) if lines else {}
+    return Run(answer, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def _lines(file: IO[bytes]) -> list[str]:

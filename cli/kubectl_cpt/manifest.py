@@ -22,7 +22,7 @@ from cpt_api import API_VERSION
 from cpt_api.experiment import Base, CPTExperimentSpec, LearningRateSweep
 from cpt_api.model import Model, Name, Uri
 from cpt_api.names import EXPERIMENT_NAME_MAX, TRIAL_NAME_MAX
-from cpt_api.trial import CPTTrialSpec, EvaluateWork, ModelRef, Start, TrialRef
+from cpt_api.trial import CPTTrialSpec, EvaluateWork, MergeInput, ModelRef, Start, TrialRef
 from kubectl_cpt import documents
 from kubectl_cpt.documents import FieldPath, Raw, node_at
 from kubectl_cpt.errors import CliError, ManifestError
@@ -36,7 +36,8 @@ _EXACTLY_ONE: dict[type[Model], tuple[str, ...]] = {
     TrialRef: ("digest", "trial_name"),
     ModelRef: ("source", "trial"),
     Start: ("model", "segment", "random"),
-    EvaluateWork: ("model", "segment"),
+    MergeInput: ("model", "segment"),
+    EvaluateWork: ("model", "segment", "merge"),
 }
 """What the API server checks by CEL rules, which nothing here can run."""
 

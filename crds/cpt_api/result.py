@@ -366,6 +366,9 @@ class Result(Model):
     """Decide: the answer."""
     checkpoint: CheckpointRef | None = None
     """Train: its end."""
+    origin: Digest | None = None
+    """Train and Merge: the model at the root, by the listing of its files or its random start; only models of one root
+    can be merged."""
     gpu_seconds: Finite = 0.0
     """Of this attempt."""
     flops: Flops | None = None

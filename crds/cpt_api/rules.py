@@ -34,6 +34,7 @@ from cpt_api.trial import (
     CPTTrialSpec,
     DecideWork,
     EvaluateWork,
+    MergeInput,
     ModelRef,
     Resources,
     Source,
@@ -152,7 +153,11 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
     ),
     ModelRef: (_exactly_one("source", "trial"),),
     Start: (_exactly_one("model", "segment", "random"),),
-    EvaluateWork: (_exactly_one("model", "segment"),),
+    MergeInput: (
+        _exactly_one("model", "segment"),
+        Rule("self.weight.matches('^[0.]*[1-9]')", "what has a weight of 0 takes no part: remove it", ".weight"),
+    ),
+    EvaluateWork: (_exactly_one("model", "segment", "merge"),),
     Target: (_HELD_OUT,),
     Retention: (_HELD_OUT,),
     # values

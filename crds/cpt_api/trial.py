@@ -25,6 +25,7 @@ class TrialType(StrEnum):
     TRAIN = "Train"
     EVALUATE = "Evaluate"
     DECIDE = "Decide"
+    MERGE = "Merge"
 
 
 # --- references ---------------------------------------------------------------------------------------------------
@@ -53,12 +54,12 @@ class Source(Model):
 
 
 class ModelRef(Model):
-    """A model: exactly one of external files in Hugging Face layout and the exported end of a Train trial."""
+    """A model in Hugging Face layout: exactly one of external files and what a trial of this namespace exported."""
 
     source: Source | None = None
     """Files in Hugging Face layout: config, tokenizer, safetensors."""
     trial: TrialRef | None = None
-    """A Train trial that exports its end (one that starts from random weights)."""
+    """A Train trial that exports its end (one that starts from random weights), or a Merge trial."""
 
 
 # --- work blocks --------------------------------------------------------------------------------------------------
@@ -274,13 +275,38 @@ class TrainWork(Model):
     """Of the order of the data."""
 
 
-class EvaluateWork(Model):
-    """Scores a model, or a segment's end, on held-out texts."""
+class MergeInput(Model):
+    """One model of a merge, and its weight: exactly one of `model` and `segment`."""
 
     model: ModelRef | None = None
-    """A base or a reference; exactly one of `model` and `segment`."""
+    """Files in Hugging Face layout, such as the base."""
     segment: TrialRef | None = None
     """The end of a Train trial."""
+    weight: Amount
+    """Relative to the other weights, above zero."""
+
+
+class MergeWork(Model):
+    """The weighted mean of models that come from one base: in fp32, in the order of `inputs`, rounded once.
+
+    Interpolation between a base and a run's end is the case of two inputs; one input alone is that model, exported.
+    """
+
+    inputs: Annotated[tuple[MergeInput, ...], Field(min_length=1, max_length=64)]
+    """Added up in this order, which is part of the recipe: rounding depends on it."""
+    base: ModelRef | None = None
+    """Its config, tokenizer, tensors and their types are the output's; the first input's when absent."""
+
+
+class EvaluateWork(Model):
+    """Scores a model, a segment's end, or a merge that is never written, on held-out texts."""
+
+    model: ModelRef | None = None
+    """A base or a reference; exactly one of `model`, `segment` and `merge`."""
+    segment: TrialRef | None = None
+    """The end of a Train trial."""
+    merge: MergeWork | None = None
+    """What a Merge trial of this block would write, bit for bit; nothing is written."""
     held_out: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=64)]
     """Prepare trials whose held-out text is meant."""
     sequence_length: Annotated[int, Field(ge=8, le=1_048_576)]
@@ -473,9 +499,10 @@ _WORK = {
     TrialType.TRAIN: "train",
     TrialType.EVALUATE: "evaluate",
     TrialType.DECIDE: "decide",
+    TrialType.MERGE: "merge",
 }
 
-Work = PreflightWork | PrepareWork | TrainWork | EvaluateWork | DecideWork
+Work = PreflightWork | PrepareWork | TrainWork | EvaluateWork | DecideWork | MergeWork
 
 
 class CPTTrialSpec(Model):
@@ -493,6 +520,8 @@ class CPTTrialSpec(Model):
     """Score a model."""
     decide: DecideWork | None = None
     """Answer a question."""
+    merge: MergeWork | None = None
+    """Write the mean of models."""
     protocol: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
     """Defaults, planner, digest and scorer as one number; the operator's newest when absent."""
     image_digest: Annotated[str | None, Field(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)] = None

@@ -85,6 +85,19 @@ class TestWhole:
         assert sorted(by_hand) == ["base", "inputs", "speeches"]
         assert bench.attempts().count("train") == TRAINS + 1
 
+    def test_a_soup_by_hand(self, bench: Bench) -> None:
+        """A merge waits for what it is made of; what is only evaluated waits for the same."""
+        end = {"segment": {"trialName": "base"}, "weight": "1"}
+        scored = {"heldOut": [{"trialName": "speeches"}], "sequenceLength": 64}
+        soup = bench.document("CPTTrial", "soup", {"type": "Merge", "merge": {"inputs": [end]}})
+        unwritten = bench.document(
+            "CPTTrial", "u", {"type": "Evaluate", "evaluate": scored | {"merge": {"inputs": [end]}}}
+        )
+        bench.write(unwritten, soup, *base_trials(bench))
+        done = bench.run()
+        assert done.code == Exit.SUCCESS, done.said
+        assert bench.attempts() == ["evaluate", "merge", "preflight", "prepare", "train"]
+
     def test_without_the_base(self, bench: Bench) -> None:
         """A base that nobody makes is said before anything runs."""
         bench.write(bench.experiment(model={"trialName": "base"}))

@@ -107,6 +107,12 @@ NEW_TRIALS = [
     pytest.param(LOOK | {"type": "Prepare"}, "the block 'prepare' goes with type Prepare", id="no prepare"),
     pytest.param(LOOK | {"type": "Evaluate"}, "the block 'evaluate' goes with type Evaluate", id="no evaluate"),
     pytest.param(LOOK | {"type": "Decide"}, "the block 'decide' goes with type Decide", id="no decide"),
+    pytest.param(LOOK | {"type": "Merge"}, "the block 'merge' goes with type Merge", id="no merge"),
+    pytest.param(
+        {"type": "Merge", "merge": {"inputs": [{"segment": {"digest": DIGEST}, "weight": "0.0"}]}},
+        "what has a weight of 0 takes no part: remove it",
+        id="weight of zero",
+    ),
     pytest.param(
         changed(PREPARE, "prepare.source", {"uri": "s3://cpt/x"}),
         "expected uri with its digest, or preflightName with the name of one of its inputs",
@@ -124,7 +130,7 @@ NEW_TRIALS = [
     ),
     pytest.param(
         changed(EVALUATE, "evaluate.segment", {"digest": DIGEST}),
-        "expected exactly one of model and segment",
+        "expected exactly one of model, segment and merge",
         id="two things to evaluate",
     ),
     pytest.param(

@@ -45,6 +45,12 @@ def make_prepare(**source: Any) -> CPTTrialSpec:
     return spec_of("Prepare", block)
 
 
+def make_merge(*parts: tuple[str, str], **changes: Any) -> CPTTrialSpec:
+    """Ends of Train trials, and their weights."""
+    inputs = [{"segment": {"digest": digest}, "weight": weight} for digest, weight in parts]
+    return spec_of("Merge", {"inputs": inputs} | changes)
+
+
 class TestSameRecipe:
     """Design 2: the digest holds nothing else (not names, nodes, GPUs, world size, micro-batch)."""
 
@@ -61,6 +67,10 @@ class TestSameRecipe:
         """A mixture is a set of datasets with weights."""
         swapped = make_train(mixture=[component(PERL, "0.3"), component(PYTHON, "0.7")])
         assert trial_digest(swapped) == trial_digest(make_train())
+
+    def test_spelling_of_a_weight(self) -> None:
+        """0.5 and 0.50 are one merge."""
+        assert trial_digest(make_merge((PYTHON, "0.50"))) == trial_digest(make_merge((PYTHON, "0.5")))
 
     def test_written_defaults(self) -> None:
         """A default that is written out changes nothing."""
@@ -111,6 +121,28 @@ class TestOtherRecipe:
         assert trial_digest(other()) not in {trial_digest(make_train()), trial_digest(make_prepare())}
 
 
+class TestMerge:
+    """Fp32 sums round, so the order of a merge is part of it."""
+
+    def test_order(self) -> None:
+        """Another order may give other bits."""
+        one, other = ((PYTHON, "0.5"), (PERL, "0.5")), ((PERL, "0.5"), (PYTHON, "0.5"))
+        assert trial_digest(make_merge(*one)) != trial_digest(make_merge(*other))
+
+    @pytest.mark.parametrize("weights", [("0.5", "0.4"), ("1", "1")])
+    def test_weights(self, weights: tuple[str, str]) -> None:
+        """Even weights in the same ratio: dividing by their sum rounds."""
+        half = make_merge((PYTHON, "0.5"), (PERL, "0.5"))
+        assert trial_digest(make_merge(*zip((PYTHON, PERL), weights, strict=True))) != trial_digest(half)
+
+    def test_unwritten(self) -> None:
+        """An evaluation of a merge reads what the merge would read."""
+        merge = make_merge((PYTHON, "0.5"), (PERL, "0.5"), base={"trial": {"digest": BASE}})
+        assert merge.merge
+        work = {"merge": merge.merge.to_dict(), "heldOut": [{"digest": TEXT}], "sequenceLength": 64}
+        assert input_digests(spec_of("Evaluate", work)) == sorted([PYTHON, PERL, BASE, TEXT])
+
+
 class TestGolden:
     """Frozen per protocol: a digest that changes means that an upgrade re-trains everything."""
 
@@ -121,6 +153,11 @@ class TestGolden:
     def test_prepare(self) -> None:
         """Protocol 1."""
         assert trial_digest(make_prepare()) == "4e86ae6d749f399c331a490284ff4765f297e5a02f2af586aa69259a159e1cc1"
+
+    def test_merge(self) -> None:
+        """Protocol 1."""
+        half = make_merge((PYTHON, "0.5"), (PERL, "0.5"))
+        assert trial_digest(half) == "4ab140d3ef5e2791b488d1ec07e30d2886914701aa2d15d18fd71d10884a3956"
 
     def test_listing(self) -> None:
         """Of two files."""

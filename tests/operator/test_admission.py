@@ -161,8 +161,9 @@ def test_evaluation_runs_on_one_process() -> None:
 
 
 def test_trials_without_a_model_get_no_gpu() -> None:
-    """Preflight, Prepare and Decide run in one pod on CPU."""
+    """Preflight, Prepare, Decide and Merge run in one pod on CPU."""
     settings = make_settings(defaults={"gpusPerNode": 8, "nodes": 2, "serviceAccountName": "cpt-trial"})
-    small = complete_resources(TrialType.DECIDE, Resources(gpus_per_node=8), settings)
-    assert (small.nodes, small.gpus_per_node, small.service_account_name) == (1, 0, "cpt-trial")
+    for trial_type in (TrialType.DECIDE, TrialType.MERGE):
+        small = complete_resources(trial_type, Resources(gpus_per_node=8), settings)
+        assert (small.nodes, small.gpus_per_node, small.service_account_name) == (1, 0, "cpt-trial")
     assert complete_resources(TrialType.TRAIN, Resources(), settings).gpus_per_node == 8

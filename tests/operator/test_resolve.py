@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from cpt_api.conditions import Reason
 from cpt_api.digest import trial_digest
 from cpt_api.result import Finding as InputFinding
@@ -35,6 +37,18 @@ EVALUATE = CPTTrialSpec.model_validate(
             "segment": {"digest": make_digest("segment")},
             "heldOut": [{"digest": make_digest("text")}],
             "sequenceLength": 64,
+        },
+    }
+)
+
+MERGE = CPTTrialSpec.model_validate(
+    {
+        "type": "Merge",
+        "merge": {
+            "inputs": [
+                {"model": {"trial": {"trialName": "base"}}, "weight": "0.5"},
+                {"segment": {"digest": make_digest("segment")}, "weight": "0.5"},
+            ],
         },
     }
 )
@@ -108,6 +122,38 @@ class TestNames:
         spec = PREPARE.to_dict()
         spec["prepare"]["source"] = {"uri": "s3://cpt/a"}
         assert reason(resolve(CPTTrialSpec.model_validate(spec), world())) is Reason.INVALID
+
+
+class TestMerge:
+    """A trial written by hand, or an evaluation of what it would write."""
+
+    @pytest.mark.parametrize("unwritten", [False, True])
+    def test_resolved(self, unwritten: bool) -> None:
+        """Names among the inputs have their digests, in the order of the inputs."""
+        spec = MERGE
+        if unwritten:
+            work = EVALUATE.to_dict()["evaluate"] | {"merge": MERGE.to_dict()["merge"]}
+            del work["segment"]
+            spec = CPTTrialSpec.model_validate({"type": "Evaluate", "evaluate": work})
+        found = resolve(spec, world())
+        assert isinstance(found, CPTTrialSpec)
+        merge = found.evaluate.merge if found.evaluate else found.merge
+        assert merge
+        model, segment = (entry.model.trial if entry.model else entry.segment for entry in merge.inputs)
+        assert model and segment
+        assert (model.digest, segment.digest) == (make_digest("base"), make_digest("segment"))
+
+    @pytest.mark.parametrize(
+        ("base", "want"),
+        [
+            (State.PENDING, Reason.WAITING_FOR_INPUT),
+            (State.FAILED, Reason.INPUT_FAILED),
+            (State.DIVERGED, Reason.INPUT_FAILED),
+        ],
+    )
+    def test_inputs_must_have_succeeded(self, base: State, want: Reason) -> None:
+        """No mean is taken of what is not there, or of a run that diverged."""
+        assert reason(resolve(MERGE, world(base=base))) is want
 
 
 class TestDigests:

@@ -13,6 +13,7 @@ from cpt_operator import rfc3339, verdicts
 from cpt_operator.cluster import EventRecord, Forbidden
 from cpt_operator.kinds import Key, Kind
 from cpt_operator.records import JobRecord
+from make import make_digest
 from world import NAMESPACE, World, works
 
 LOOK: dict[str, Any] = {
@@ -666,6 +667,40 @@ async def test_hand_written_trials_wait_for_each_other() -> None:
         "base": "Completed",
     }
     assert world.trial("base").checkpoint is not None
+
+
+async def test_a_hand_written_soup() -> None:
+    """Base and a run's end are merged when both are there; then the merge is evaluated, in pods without GPU."""
+    world = World(kubelet=works)
+    model, end = {"trial": {"digest": make_digest("base")}}, {"trialName": "run"}
+    merge = {"inputs": [{"model": model, "weight": "0.5"}, {"segment": end, "weight": "0.5"}]}
+    scored = {"heldOut": [{"digest": make_digest("text")}], "sequenceLength": 64}
+    world.add(Kind.TRIAL, "soup", {"type": "Merge", "merge": merge})
+    world.add(
+        Kind.TRIAL, "written", {"type": "Evaluate", "evaluate": scored | {"model": {"trial": {"trialName": "soup"}}}}
+    )
+    world.add(Kind.TRIAL, "unwritten", {"type": "Evaluate", "evaluate": scored | {"merge": merge}})
+    await world.settle()
+    assert {succeeded(world, name)[1] for name in ("soup", "written", "unwritten")} == {"WaitingForInput"}
+    train = {
+        "start": {"model": model},
+        "stopTokens": "1024",
+        "phases": [{"mixture": [{"dataset": {"digest": make_digest("text")}, "weight": "1"}]}],
+        "schedule": {"peakLearningRate": "1e-3"},
+        "sequenceLength": 64,
+        "globalBatchSize": 8,
+    }
+    world.add(Kind.TRIAL, "run", {"type": "Train", "train": train})
+    await world.settle(30)
+    assert {name: succeeded(world, name)[1] for name in ("run", "soup", "written", "unwritten")} == {
+        "run": "Completed",
+        "soup": "Completed",
+        "written": "Completed",
+        "unwritten": "Completed",
+    }
+    order = [key.name for verb, key in world.writes if verb == "create" and key.kind is Kind.JOB]
+    assert order.index("run-1") < order.index("soup-1") < order.index("written-1")
+    assert order.index("run-1") < order.index("unwritten-1")
 
 
 def test_order_of_checks() -> None:

@@ -173,6 +173,22 @@ class Lab:
                 path.write_text(content)
         return {"uri": BASE_URI, "digest": list_files(self.store, BASE_URI).digest}
 
+    def model(self, name: str, tensors: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+        """A user's model with these torch tensors; a ModelRef."""
+        from safetensors.torch import save_file
+
+        folder = self.folder / "sources" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(CONFIG | changes))
+        (folder / "tokenizer.json").write_text(tokenizer().to_str())
+        save_file(dict(tensors), folder / "model.safetensors", metadata={"format": "pt"})
+        return self.reference(name)
+
+    def reference(self, name: str) -> dict[str, Any]:
+        """The user's model of that name, as it is now; a ModelRef."""
+        uri = f"s3://corpora/{name}"
+        return {"source": {"uri": uri, "digest": list_files(self.store, uri).digest}}
+
     def train(self, mixture: Mapping[Digest, str], stop: int, **changes: Any) -> Trial:
         """A Train trial of `stop` steps."""
         run = changes.pop("run", {})
@@ -193,6 +209,11 @@ class Lab:
         """An Evaluate trial."""
         work = {"heldOut": [{"digest": d} for d in held_out], "sequenceLength": SEQUENCE}
         return self.trial(CPTTrialSpec.model_validate({"type": "Evaluate", "evaluate": work | changes}))
+
+    def merge(self, *inputs: Mapping[str, Any], attempt: int = 1, **changes: Any) -> Trial:
+        """A Merge trial."""
+        spec = {"type": "Merge", "merge": {"inputs": inputs} | changes}
+        return self.trial(CPTTrialSpec.model_validate(spec), attempt)
 
     def trial(self, spec: CPTTrialSpec, attempt: int = 1) -> Trial:
         """An attempt at that spec."""

@@ -115,5 +115,5 @@ class TestChanged:
 def test_model_of_a_trial(tmp_path: Path) -> None:
     """A model that a trial should have made is missed by that trial's name."""
     trial = Corpus.in_folder(tmp_path).preflight({"kind": "Dataset", "uri": "data"})
-    with pytest.raises(MissingError, match="Train trial 000000000000… has no result"):
+    with pytest.raises(MissingError, match="Train or Merge trial 000000000000… has no result"):
         open_model(trial, ModelRef.model_validate({"trial": {"digest": "0" * 64}}))

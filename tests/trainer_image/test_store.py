@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -94,6 +95,24 @@ class TestContract:
         store.put_file("large", path)
         assert store.stat("large").size == path.stat().st_size
         assert store.get_range("large", 70 * 2**20 - 3, 3) == b"\xfd\xfe\xff"
+
+    @pytest.mark.parametrize("count", [1, 9], ids=["one part", "several parts"])
+    def test_put_stream(self, store: Store, count: int) -> None:
+        """Bytes that are made on the way arrive whole, and in their order."""
+        chunk = bytes(range(251)) * 16_000
+        store.put_stream("stream", (chunk[:-number] + b"." * number for number in range(1, count + 1)))
+        assert store.get("stream") == b"".join(chunk[:-number] + b"." * number for number in range(1, count + 1))
+
+    def test_put_stream_that_breaks(self, store: Store) -> None:
+        """Where the bytes end too early there is no object."""
+
+        def broken() -> Iterator[bytes]:
+            yield b"half"
+            raise DamagedError("the other half")
+
+        with pytest.raises(DamagedError, match="the other half"):
+            store.put_stream("stream", broken())
+        assert list(store.list("")) == []
 
     def test_list(self, store: Store) -> None:
         """A prefix is a string, not a folder; keys come sorted and relative to the store."""

@@ -6,7 +6,7 @@
     random              the folder of the config        seed and names of tensors   fresh
 
 Every Train trial keeps config and tokenizer below model/, byte for byte: its segments, its evaluations and its export
-need them, and neither may depend on files that a user can change.
+need them, and neither may depend on files that a user can change. No torch here: merges need them too.
 
 Price: the tokenizer, a few megabytes, goes to each rank and once to the store for every trial.
 """
@@ -14,21 +14,38 @@ Price: the tokenizer, a few megabytes, goes to each rank and once to the store f
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from cpt_api.model import canonical_json, sha256
 from cpt_api.result import CheckpointRef, Output, Result
 from cpt_api.trial import ModelRef, Start, TrialRef, TrialType
 from cpt_api.values import Digest
 from cpt_trainer.dataset import Prepared
 from cpt_trainer.errors import DataError
 from cpt_trainer.manifest import Checkpoint, read_checkpoint
-from cpt_trainer.model import CONFIG, MODEL_FILES, TOKENIZER
-from cpt_trainer.peers import Peers, lead
 from cpt_trainer.sources import open_model, open_source
 from cpt_trainer.store import Store
 from cpt_trainer.trial import Trial
 
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+MODEL_FILES = (
+    CONFIG,
+    TOKENIZER,
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+"""What makes a model besides its weights; nothing else is copied."""
+_TYPES: Mapping[str, str] = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 MODEL = "model/"
 """Config and tokenizer, below a Train trial's data prefix."""
 
@@ -48,18 +65,14 @@ class SegmentEnd:
     """The same, opened."""
 
 
-def model_files(trial: Trial, start: Start, peers: Peers) -> Files:
+def model_files(trial: Trial, start: Start) -> Files:
     """Config and tokenizer of the model that a run trains."""
-
-    def read() -> Files:
-        if start.random is not None:
-            return read_files(open_source(trial, start.random.config).store, "")
-        if start.segment is not None:
-            return segment_files(trial, start.segment)
-        assert start.model is not None
-        return reference_files(trial, start.model)
-
-    return lead(peers, read)
+    if start.random is not None:
+        return read_files(open_source(trial, start.random.config).store, "")
+    if start.segment is not None:
+        return segment_files(trial, start.segment)
+    assert start.model is not None
+    return reference_files(trial, start.model)
 
 
 def reference_files(trial: Trial, model: ModelRef) -> Files:
@@ -83,6 +96,23 @@ def read_files(store: Store, prefix: str) -> Files:
     return files
 
 
+def config_values(files: Files) -> dict[str, Any]:
+    """What stands in config.json."""
+    try:
+        values = json.loads(files[CONFIG])
+    except ValueError as error:
+        raise DataError(f"the model's {CONFIG} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"the model's {CONFIG} is a {type(values).__name__}, expected an object")
+    return values
+
+
+def type_of(files: Files) -> str:
+    """safetensors' name of the type that config.json asks for; fp32 where it does not say."""
+    config = config_values(files)
+    return _TYPES.get(config.get("dtype") or config.get("torch_dtype") or "float32", "F32")
+
+
 def keep_files(trial: Trial, prefix: str, files: Files) -> tuple[Output, ...]:
     """Put them below the trial's data prefix and that one."""
     for name, data in files.items():
@@ -101,6 +131,25 @@ def segment_end(trial: Trial, segment: TrialRef) -> SegmentEnd:
         raise DataError(f"trial {segment.digest.short}… ended {result.outcome}, without a checkpoint to go on from")
     key = trial.data_of(segment.digest) + result.checkpoint.manifest
     return SegmentEnd(result, result.checkpoint, read_checkpoint(trial.store, key))
+
+
+def start_origin(trial: Trial, start: Start) -> Digest | None:
+    """The model at the root of a run; None where it came from a trial that did not record its own."""
+    if start.random is not None:
+        return sha256(canonical_json(start.random.identity()))
+    if start.segment is not None:
+        assert start.segment.digest is not None
+        return trial.result_of(start.segment.digest, TrialType.TRAIN).origin
+    assert start.model is not None
+    return model_origin(trial, start.model)
+
+
+def model_origin(trial: Trial, model: ModelRef) -> Digest | None:
+    """Of files, the files themselves."""
+    if model.source is not None:
+        return model.source.digest
+    assert model.trial is not None and model.trial.digest is not None
+    return trial.result_of(model.trial.digest, TrialType.TRAIN, TrialType.MERGE).origin
 
 
 def require_tokenizer(files: Files, datasets: Mapping[Digest, Prepared], vocabulary: int) -> None:

@@ -11,9 +11,7 @@ Price: a temporary file of the size of the weights on rank 0, and one more model
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,25 +22,25 @@ import torch
 from cpt_api.result import Output
 from cpt_api.trial import Precision
 from cpt_api.values import Digest
-from cpt_trainer.base import Files, keep_files
+from cpt_trainer.base import Files, keep_files, type_of
 from cpt_trainer.batches import Batch
 from cpt_trainer.errors import DamagedError
+from cpt_trainer.floats import rounded, widened
 from cpt_trainer.manifest import Checkpoint
-from cpt_trainer.model import CONFIG, Trainee, make, read_config
+from cpt_trainer.model import Trainee, make, read_config
 from cpt_trainer.parallel import parallelise
 from cpt_trainer.peers import Alone
 from cpt_trainer.process import Process
 from cpt_trainer.sources import EXPORT
-from cpt_trainer.state import TYPES, load_weights
+from cpt_trainer.state import load_weights
 from cpt_trainer.store import sha256_of
 from cpt_trainer.trial import Trial
-from cpt_trainer.weights import SINGLE, Array, Weights, layout, open_weights
+from cpt_trainer.weights import SINGLE, Weights, layout, open_weights
 
 log = structlog.get_logger()
 
 TOLERANCE = 1e-3
 """Relative, of a batch's mean loss: what rounding to bf16 may change."""
-_TYPES: Mapping[str, str] = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +57,13 @@ def export(trial: Trial, checkpoint: Checkpoint, files: Files, sample: Sample) -
     key = EXPORT + SINGLE
     with tempfile.NamedTemporaryFile() as file:
         path = Path(file.name)
-        _write(path, checkpoint.tensors(), export_type(files))
+        _write(path, checkpoint.tensors(), type_of(files))
         trial.store.put_file(trial.data + key, path)
         size = path.stat().st_size
     _verify(trial, files, sample)
     log.info("exported", key=trial.data + key, bytes=size)
     digest = Digest(sha256_of(trial.store, trial.data + key))
     return (*outputs, Output(key=key, bytes=size, sha256=digest))
-
-
-def export_type(files: Files) -> str:
-    """safetensors' name of the type that config.json asks for; fp32 where it does not say."""
-    config = json.loads(files[CONFIG])
-    return _TYPES.get(config.get("dtype") or config.get("torch_dtype") or "float32", "F32")
 
 
 def _write(path: Path, weights: Weights, dtype: str) -> None:
@@ -81,16 +73,7 @@ def _write(path: Path, weights: Weights, dtype: str) -> None:
         file.write(head)
         for name, start in zip(names, starts, strict=False):
             file.seek(start)
-            file.write(converted(weights.read(name), weights.tensors[name].dtype, dtype).tobytes())
-
-
-def converted(array: Array, have: str, want: str) -> Array:
-    """Rounded once to another type; bf16 is its bits."""
-    if have == want:
-        return array
-    types = {name: dtype for dtype, name in TYPES.items()}
-    tensor = torch.from_numpy(array).view(types[have]).to(types[want])
-    return tensor.view(torch.uint16).numpy() if want == "BF16" else tensor.numpy()
+            file.write(rounded(widened(weights.read(name), weights.tensors[name].dtype), dtype).tobytes())
 
 
 def _verify(trial: Trial, files: Files, sample: Sample) -> None:

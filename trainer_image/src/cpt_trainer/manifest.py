@@ -38,7 +38,8 @@ BLOCK_BYTES = 16 * 1024 * 1024
 """Of one hash."""
 _KEPT = 2
 _LOADS = 2
-_CACHED_BLOCKS = 8
+CACHED_BLOCKS = 8
+"""Held for the next read: one for each thread that fills a model."""
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -149,32 +150,36 @@ class Checkpoint:
         """Of the step, with a slash."""
         return self.key.rpartition("/")[0] + "/"
 
-    def tensors(self, role: Role = Role.WEIGHTS) -> Weights:
-        """Its tensors of that role; every byte is verified as it is read."""
+    def tensors(self, role: Role = Role.WEIGHTS, cached_blocks: int = CACHED_BLOCKS) -> Weights:
+        """Its tensors of that role; every byte is verified as it is read. So many blocks are held for the next read."""
         keys = [self.folder + entry.key for entry in self.manifest.objects]
         infos = {
             name: TensorInfo(name, e.dtype, e.shape, tuple(Piece(row, n, keys[o], at) for row, n, o, at in e.pieces))
             for name, e in self.manifest.tensors.get(role, {}).items()
         }
-        return Weights(infos, _Verified(self.store, dict(zip(keys, self.manifest.objects, strict=True)), self).read)
+        objects = dict(zip(keys, self.manifest.objects, strict=True))
+        return Weights(infos, _Verified(self.store, objects, self, cached_blocks).read)
 
 
 class _Verified:
     """Reads ranges of a checkpoint's objects by whole blocks, and hashes each."""
 
-    def __init__(self, store: Store, objects: Mapping[str, ObjectEntry], checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, store: Store, objects: Mapping[str, ObjectEntry], checkpoint: Checkpoint, cached_blocks: int
+    ) -> None:
         self._store = store
         self._objects = objects
         self._manifest_key = checkpoint.key
         self._block_bytes = checkpoint.manifest.block_bytes
-        self._block = functools.lru_cache(maxsize=_CACHED_BLOCKS)(self._fetch)
+        self._block = functools.lru_cache(maxsize=cached_blocks)(self._fetch)
 
     def read(self, key: str, start: int, length: int) -> bytes:
         """The bytes of that range."""
-        first, last = start // self._block_bytes, (start + length - 1) // self._block_bytes
-        data = b"".join(self._block(key, number) for number in range(first, last + 1))
-        begin = start - first * self._block_bytes
-        return data[begin : begin + length]
+        size, end = self._block_bytes, start + length
+        numbers = range(start // size, (end - 1) // size + 1)
+        return b"".join(
+            memoryview(self._block(key, n))[max(0, start - n * size) : min(size, end - n * size)] for n in numbers
+        )
 
     def _fetch(self, key: str, number: int) -> bytes:
         entry = self._objects[key]

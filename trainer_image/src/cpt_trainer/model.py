@@ -25,27 +25,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cpt_trainer.base import CONFIG
 from cpt_trainer.batches import Batch, make_batch
 from cpt_trainer.errors import ConfigError, DataError
 from cpt_trainer.loss import token_losses_BT
 from cpt_trainer.process import Process
 from cpt_trainer.state import local_rows, tensors_of
-
-CONFIG = "config.json"
-TOKENIZER = "tokenizer.json"
-MODEL_FILES = (
-    CONFIG,
-    TOKENIZER,
-    "generation_config.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-)
-"""What makes a model besides its weights; nothing else is copied."""
 
 FAMILIES: Mapping[str, str] = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 """By `model_type`: the names that transformers' classes begin with. Each has a parity test, tied and untied."""

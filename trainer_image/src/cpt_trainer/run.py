@@ -79,7 +79,7 @@ def open_run(trial: Trial, watch: Watch, closing: ExitStack) -> Run:
     assert work is not None
     observe = trial.spec.run.observe or Observe()
     process = join(trial.spec.run.resources)
-    files = model_files(trial, work.start, process.peers)
+    files = lead(process.peers, lambda: model_files(trial, work.start))
     config = read_config(files)
     trained_on = open_prepared(trial, (part.dataset for phase in work.phases for part in phase.mixture))
     scored_on = open_prepared(trial, observe.held_out)

@@ -30,7 +30,7 @@ from cpt_trainer.store import Entry, Store, open_address
 from cpt_trainer.trial import Trial
 
 EXPORT = "export/"
-"""Where a Train trial leaves its end in Hugging Face layout, below its data prefix."""
+"""Where a Train trial leaves its end, and a Merge trial its output, in Hugging Face layout; below its data prefix."""
 _LISTING = "listing.json"
 
 
@@ -106,11 +106,11 @@ def open_source(trial: Trial, source: Source) -> Files:
 
 
 def open_model(trial: Trial, model: ModelRef) -> Folder:
-    """The folder of a model: external files, or what a Train trial exported."""
+    """The folder of a model: external files, or what another trial exported."""
     if model.source is not None:
         return Folder(open_source(trial, model.source).store, "")
     assert model.trial is not None and model.trial.digest is not None, "a resolved model has one of both"
-    trial.result_of(model.trial.digest, TrialType.TRAIN)
+    trial.result_of(model.trial.digest, TrialType.TRAIN, TrialType.MERGE)
     return Folder(trial.store, trial.data_of(model.trial.digest) + EXPORT)
 
 

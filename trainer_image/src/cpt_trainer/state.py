@@ -26,7 +26,7 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 
 from cpt_trainer.errors import DataError
 from cpt_trainer.manifest import Checkpoint, Role
-from cpt_trainer.weights import Weights, layout
+from cpt_trainer.weights import Readable, layout
 
 _READERS = 8
 _WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
@@ -115,7 +115,7 @@ def load_into(model: torch.nn.Module, optimizer: torch.optim.Optimizer | None, c
         _fill(tensors, checkpoint.tensors(role))
 
 
-def load_weights(model: torch.nn.Module, weights: Weights) -> None:
+def load_weights(model: torch.nn.Module, weights: Readable) -> None:
     """Read this rank's rows of a base in Hugging Face layout, converted to the model's types."""
     aliases: dict[torch.Tensor, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -163,7 +163,7 @@ def _shards(named: Iterable[tuple[str, torch.Tensor]], rank: int) -> list[Shard]
 
 
 def _fill(
-    named: Mapping[str, torch.Tensor], weights: Weights, ignored: Iterable[str] = (), *, convert: bool = False
+    named: Mapping[str, torch.Tensor], weights: Readable, ignored: Iterable[str] = (), *, convert: bool = False
 ) -> None:
     """Read every tensor's local rows, after names, shapes and types were found to be as they should."""
     have, want = set(weights.tensors) - set(ignored), set(named)

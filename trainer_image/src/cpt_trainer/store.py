@@ -13,11 +13,12 @@ Price: a call is one HTTP request, and holds up its caller for as long as the de
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -37,6 +38,7 @@ from cpt_trainer.errors import (
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
+    from botocore.loaders import Loader
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2RequestTypeDef
 
@@ -50,6 +52,8 @@ _CONNECT_SECONDS = 5
 _READ_SECONDS = 60
 _PART_BYTES = 64 * 1024 * 1024
 """Of multipart uploads: S3 allows 10,000 parts, so an object may have 640 GB."""
+_STREAM_PART_BYTES = 8 * 1024 * 1024
+"""Of an upload whose bytes are made on the way: it is held in memory, and an object may have 80 GB."""
 _THREADS = 8
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 
@@ -109,6 +113,10 @@ class Store(Protocol):
         """As `put`, from a file of any size."""
         ...
 
+    def put_stream(self, key: str, chunks: Iterable[bytes]) -> None:
+        """As `put`, from bytes that are made on the way; at most one part of them is held."""
+        ...
+
     def list(self, prefix: str) -> Iterator[Entry]:
         """Every object whose key starts with `prefix`, by key."""
         ...
@@ -151,8 +159,8 @@ def sha256_of(store: Store, key: str) -> str:
     """SHA-256 of an object as the store gives it back, read in pieces."""
     digest = hashlib.sha256()
     size = store.stat(key).size
-    for start in range(0, size, _PART_BYTES):
-        digest.update(store.get_range(key, start, min(_PART_BYTES, size - start)))
+    for start in range(0, size, _STREAM_PART_BYTES):
+        digest.update(store.get_range(key, start, min(_STREAM_PART_BYTES, size - start)))
     return digest.hexdigest()
 
 
@@ -227,6 +235,26 @@ class S3Store:
         )
         self._call("PUT", key, lambda s3: s3.upload_file(str(path), **self._at(key), Config=config))
 
+    def put_stream(self, key: str, chunks: Iterable[bytes]) -> None:
+        """Upload in parts; each is repeated alone. Where the bytes break off nothing is left."""
+        upload = self._call("PUT", key, lambda s3: s3.create_multipart_upload(**self._at(key)))["UploadId"]
+        part_of = {**self._at(key), "UploadId": upload}
+        try:
+            done = [
+                {"PartNumber": number, "ETag": self._put_part(key, part_of, number, data)}
+                for number, data in enumerate(_joined(chunks, _STREAM_PART_BYTES), start=1)
+            ]
+            end: Any = {"Parts": done}
+            self._call("PUT", key, lambda s3: s3.complete_multipart_upload(**part_of, MultipartUpload=end))
+        except StorageError:
+            raise  # who could not be reached for ten minutes is not asked to clean up
+        except BaseException:
+            self._call("DELETE", key, lambda s3: s3.abort_multipart_upload(**part_of))
+            raise
+
+    def _put_part(self, key: str, part_of: Any, number: int, data: bytes) -> str:
+        return self._call("PUT", key, lambda s3: s3.upload_part(**part_of, PartNumber=number, Body=data))["ETag"]
+
     def list(self, prefix: str) -> Iterator[Entry]:
         """Every object whose key starts with `prefix`, a page at a time."""
         query: ListObjectsV2RequestTypeDef = {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
@@ -280,6 +308,7 @@ class S3Store:
         if self._client is None:
             import boto3.session
             import botocore.config
+            import botocore.session
 
             config = botocore.config.Config(
                 connect_timeout=_CONNECT_SECONDS,
@@ -288,7 +317,9 @@ class S3Store:
                 max_pool_connections=4 * _THREADS,
                 s3={"addressing_style": "path" if self._address.path_style else "virtual"},
             )
-            session = boto3.session.Session()
+            core = botocore.session.Session()
+            core.register_component("data_loader", _definitions())
+            session = boto3.session.Session(botocore_session=core)
             region = session.region_name or "us-east-1"  # some stores have no regions, but signatures name one
             self._client = session.client("s3", endpoint_url=self._address.endpoint, config=config, region_name=region)
         return self._client
@@ -315,9 +346,33 @@ def _status(error: ClientError) -> int:
     return error.response["ResponseMetadata"]["HTTPStatusCode"]
 
 
+@functools.cache
+def _definitions() -> Loader:
+    """What boto knows about S3, for all clients: 12 MB and a tenth of a second."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
+
+
 def _say_retry(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     log.warning("store_retry", attempt=state.attempt_number, pause_seconds=state.upcoming_sleep, error=str(error))
+
+
+def _joined(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The same bytes in parts of `size`; the last may be shorter."""
+    held = bytearray()
+    for chunk in chunks:
+        view = memoryview(chunk)
+        while len(held) + len(view) >= size:
+            room = size - len(held)
+            held += view[:room]
+            view = view[room:]
+            yield bytes(held)
+            held.clear()
+        held += view
+    if held:
+        yield bytes(held)
 
 
 def _whole(data: bytes, key: str, start: int, length: int) -> bytes:
@@ -373,6 +428,15 @@ class FolderStore:
     def put_file(self, key: str, path: Path) -> None:
         """Copy a file."""
         self._write(key, lambda unfinished: shutil.copyfile(path, unfinished), Path.replace)
+
+    def put_stream(self, key: str, chunks: Iterable[bytes]) -> None:
+        """Write one after another."""
+
+        def fill(unfinished: Path) -> None:
+            with unfinished.open("wb") as file:
+                file.writelines(chunks)
+
+        self._write(key, fill, Path.replace)
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """Every object whose key starts with `prefix`."""
@@ -440,7 +504,7 @@ class FaultyStore:
     """1 is the first write."""
     failures: int = 1
     writes: int = field(default=0, init=False)
-    """Writes asked for so far: put, put_if_absent, put_file and delete."""
+    """Writes asked for so far: put, put_if_absent, put_file, put_stream and delete."""
 
     @property
     def address(self) -> Address:
@@ -477,6 +541,11 @@ class FaultyStore:
         """Counted."""
         self._count(key)
         self.inner.put_file(key, path)
+
+    def put_stream(self, key: str, chunks: Iterable[bytes]) -> None:
+        """Counted."""
+        self._count(key)
+        self.inner.put_stream(key, chunks)
 
     def delete(self, key: str) -> None:
         """Counted."""

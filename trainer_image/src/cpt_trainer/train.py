@@ -30,7 +30,7 @@ import structlog
 from cpt_api.result import CheckpointRef, Flops, HeldOutScore, Outcome
 from cpt_api.trial import DocumentMask, TrainWork, TrialType
 from cpt_api.values import Digest
-from cpt_trainer.base import MODEL, keep_files, segment_end
+from cpt_trainer.base import MODEL, keep_files, segment_end, start_origin
 from cpt_trainer.batches import Share, make_batch, shares
 from cpt_trainer.checkpoint import DEADLINE_SECONDS
 from cpt_trainer.errors import DataError, Diverged, StorageError
@@ -270,7 +270,14 @@ def _end(run: Run) -> None:
         run.telemetry.put_progress()
         run.telemetry.flush()
         reference = CheckpointRef(manifest=manifest.removeprefix(trial.data), step=at.step, tokens=at.tokens)
-        commit_result(trial, outputs=tuple(outputs), held_out=tuple(found), checkpoint=reference, **_figures(run))
+        commit_result(
+            trial,
+            outputs=tuple(outputs),
+            held_out=tuple(found),
+            checkpoint=reference,
+            origin=start_origin(trial, run.work.start),
+            **_figures(run),
+        )
 
     lead(run.process.peers, finish)
 

@@ -17,7 +17,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +84,19 @@ class TensorInfo:
     def bytes(self) -> int:
         """Size of all rows."""
         return self.rows * self.row_bytes
+
+
+class Readable(Protocol):
+    """Named tensors, wherever their values come from."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """By name."""
+        ...
+
+    def read(self, name: str, rows: tuple[int, int] | None = None) -> Array:
+        """All rows, or those from the first up to, and without, the second number."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
