@@ -152,7 +152,7 @@ class RateChoice(Model):
     """By rate."""
     survivors: Annotated[tuple[LearningRate, ...], Field(max_length=64)]
     """Rates that go on to the next rung."""
-    chosen: LearningRate | None
+    chosen: LearningRate | None = None
     """A trained grid point; absent only when all diverged."""
     verdict: Literal["Chosen", "Undecided", "AllDiverged"]
     """Undecided: there is a choice, but no estimate of the run noise."""
