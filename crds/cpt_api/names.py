@@ -16,6 +16,7 @@ _ABBREVIATION = {
     TrialType.TRAIN: "train",
     TrialType.EVALUATE: "eval",
     TrialType.DECIDE: "dec",
+    TrialType.REPORT: "rep",
 }
 
 

@@ -107,6 +107,7 @@ NEW_TRIALS = [
     pytest.param(LOOK | {"type": "Prepare"}, "the block 'prepare' goes with type Prepare", id="no prepare"),
     pytest.param(LOOK | {"type": "Evaluate"}, "the block 'evaluate' goes with type Evaluate", id="no evaluate"),
     pytest.param(LOOK | {"type": "Decide"}, "the block 'decide' goes with type Decide", id="no decide"),
+    pytest.param(LOOK | {"type": "Report"}, "the block 'report' goes with type Report", id="no report"),
     pytest.param(
         changed(PREPARE, "prepare.source", {"uri": "s3://cpt/x"}),
         "expected uri with its digest, or preflightName with the name of one of its inputs",
