@@ -282,7 +282,7 @@ class DurationChoice(Model):
     """Of the trunk."""
     arms: Annotated[tuple[DurationArm, ...], Field(max_length=16)]
     """By tokens."""
-    chosen: Tokens | None
+    chosen: Tokens | None = None
     """The shortest acceptable one that is within minimumEffect of the best; absent only when all diverged."""
     verdict: Literal["Chosen", "Undecided", "AllDiverged"]
     """Undecided: there is a choice, but no estimate of the run noise, or an arm failed."""

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from cpt_api.conditions import Reason
-from cpt_api.result import Flops
-from cpt_api.trial import Bill, CPTTrialSpec, Legend, TrialType
+from cpt_api.result import Flops, Verdict
+from cpt_api.trial import Bill, CPTTrialSpec, Legend, Question, TrialType
 from cpt_api.values import LearningRate
 from cpt_operator.plan import Failed, Outcome, Plan, PlannedTrial, Succeeded
-from make import make_decision, make_experiment, make_result, outcome_diverged
+from make import make_decision, make_experiment, make_result, make_screened, outcome_diverged
 from planned import CONTEXT, World, good
 
 RENAMED = [
@@ -74,6 +74,28 @@ class TestPlace:
         asked = [trial.digest for trial in done.trials if trial.spec.decide]
         assert [reference.digest for reference in answered.decisions] == asked
         assert len(asked) == 2
+
+    def test_shows_the_screening_too(self) -> None:
+        """It comes after the last stage of the recipe, whichever that is."""
+        world = World(make_experiment(recipe=TWO_RUNGS | {"screening": {}}))
+        done = world.run()
+        work = report_of(done).spec.report
+        assert work is not None
+        assert [answered.question.value for answered in work.answered] == ["LearningRate", "LearningRate", "Screening"]
+        assert (done.complete, done.stages[-1].name, done.stages[-1].state) == (True, "report", "Decided")
+
+    def test_comes_where_somebody_must_decide(self) -> None:
+        """An experiment that is stalled because a dataset is undecided has its page: it says what it would take."""
+
+        def answer(spec: CPTTrialSpec) -> Outcome:
+            if spec.decide and spec.decide.question is Question.SCREENING:
+                return Succeeded(make_result(spec, decision=make_screened(spec.decide, Verdict.UNDECIDED)))
+            return good(spec)
+
+        recipe = {**TWO_RUNGS, "screening": {"onUndecided": "Stop"}}
+        done = World(make_experiment(recipe=recipe), answer=answer).run()
+        assert (done.complete, done.finding is None) == (False, False)
+        assert done.report == report_of(done).digest
 
     def test_a_failed_one_fails_nothing(self) -> None:
         """The experiment is complete with its answer, and says that there is no report, and why."""

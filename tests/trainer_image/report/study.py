@@ -1,8 +1,10 @@
-"""A sweep of the simulator, by the real planner and the real decisions, with the results that its report reads."""
+"""A sweep and a screening of the simulator by the real planner and decisions, and the results that its report reads."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cpt_api.digest import trial_digest
 from cpt_api.layout import result_key
@@ -12,21 +14,22 @@ from cpt_api.trial import CPTTrialSpec, TrialDocument, TrialType
 from cpt_api.values import Digest
 from cpt_trainer.store import FolderStore, Store
 from cpt_trainer.trial import Trial
-from simulator.experiment import run_experiment
+from simulator.experiment import experiment_spec, run_experiment
 from simulator.truth import Curve, Truth
 from simulator.world import World
 
 NAMESPACE = "team"
+STAGES: Mapping[str, Any] = {"screening": {}, "durationSweep": {"durations": ["4M", "8M", "16M"]}}
 TRUTH = Truth(
     {"python": Curve(2e-4, 0.02), "perl": Curve(4e-4, 0.01, gain=0.3), "shuffled": Curve(1e-4, 0.05, gain=0.02)},
     diverges_above=9e-4,
 )
 
 
-def make_study(folder: Path, truth: Truth = TRUTH) -> Trial:
+def make_study(folder: Path, truth: Truth = TRUTH, stages: Mapping[str, Any] = STAGES) -> Trial:
     """The Report trial, over a store in which everything that it reads is there."""
     store = FolderStore(folder)
-    ended = run_experiment(truth, seed=1)
+    ended = run_experiment(truth, 1, experiment_spec(sorted(truth.curves), stages))
     for spec in ended.asked:
         if spec.type in (TrialType.EVALUATE, TrialType.DECIDE):
             result = ended.world.answer(trial_digest(spec), spec)

@@ -44,7 +44,7 @@ def browse(page: Path, *flags: str) -> Seen:
     log = page.parent / "net.json"
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--no-proxy-server",
                "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}", "--enable-logging=stderr",
-               f"--log-net-log={log}", "--hide-scrollbars", "--window-size=1100,2600", *flags,
+               f"--log-net-log={log}", "--hide-scrollbars", "--window-size=1100,4600", *flags,
                page.as_uri()]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -81,7 +81,7 @@ def page(tmp_path: Path) -> Path:
 def test_opens_without_an_error_or_a_request(page: Path) -> None:
     """All of it is there, and nothing was asked of anybody."""
     seen = browse(page, "--dump-dom")
-    assert seen.dom.count("<svg") == 4
+    assert seen.dom.count("<svg") == 8
     assert "Which learning rate" in seen.dom
     assert (seen.errors, seen.requests) == ([], set())
 

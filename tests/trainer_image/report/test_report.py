@@ -73,10 +73,14 @@ class TestFiles:
         assert {output.key: output.bytes for output in result.outputs} == {k: len(data) for k, data in written.items()}
         assert {"report.html", "report.json", "tables/arms.csv", "figures/ledger.png"} < set(written)
         assert {key for key in written if key.endswith(".svg")} == {
+            "figures/durations-perl.svg",
+            "figures/durations-python.svg",
             "figures/learning-rate-perl.svg",
             "figures/learning-rate-python.svg",
             "figures/learning-rate-shuffled.svg",
             "figures/ledger.svg",
+            "figures/matrix.svg",
+            "figures/screening.svg",
         }
         assert {"matplotlib", "jinja2"} < set(result.software)
 
@@ -96,12 +100,33 @@ class TestFiles:
         ledger = [int(row["tokens"]) for row in csv.DictReader(io.StringIO(written["tables/ledger.csv"].decode()))]
         assert sum(ledger[:-1]) == ledger[-1] > 0
 
+    def test_verdicts(self, study: Trial) -> None:
+        """Which datasets help, and an effect for every dataset on every text."""
+        written = files(study)
+        verdicts = list(csv.DictReader(io.StringIO(written["tables/verdicts.csv"].decode())))
+        assert {row["dataset"]: row["verdict"] for row in verdicts} == {
+            "perl": "Helps",
+            "python": "Helps",
+            "shuffled": "Undecided",
+        }
+        matrix = list(csv.DictReader(io.StringIO(written["tables/matrix.csv"].decode())))
+        assert {row["text"] for row in matrix} == {"target", "retention"}
+        assert len(matrix) == 2 * len(verdicts)
+
+    def test_without_a_screening(self, tmp_path: Path) -> None:
+        """A recipe that ends with the sweep has no section about it."""
+        trial = make_study(tmp_path, stages={})
+        report.run(trial)
+        assert "figures/screening.svg" not in files(trial)
+        assert "Which datasets help" not in files(trial)["report.html"].decode()
+
     def test_json_holds_all_of_it(self, study: Trial) -> None:
         """Decisions as they were taken, names, and the bill."""
         document = json.loads(files(study)["report.json"])
         assert [answer["trial"] for answer in document["answers"]] == decisions(study)
         assert sorted(document["names"].values()) == ["perl", "python", "replay", "retention", "shuffled", "target"]
-        assert document["bill"]["naiveTokens"] == "48M"
+        # three datasets at four rates to 4M, and two survivors at three durations
+        assert document["bill"]["naiveTokens"] == str(Tokens(3 * 4 * 4_000_000 + 2 * 28_000_000))
         assert document["metrics"]["target"]["baseBitsPerByte"] > 2
 
     def test_all_rates_diverged(self, tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
     findings.py    what there is to show, read from the store; all other modules here are pure
     sweep.py       a section of the page: which learning rate suits each dataset
+    screening.py   a section of the page: which datasets help
+    durations.py   a section of the page: how long
     ledger.py      a section of the page: what it cost
     section.py     what a section is: words, figures, tables
+    panels.py      what figures about a metric share
     drawing.py     matplotlib with everything fixed that could differ between machines
     page.py        sections to one HTML file, which asks for nothing from outside
 
@@ -57,9 +60,9 @@ def make_report(findings: Findings) -> Files:
 
 def _sections() -> tuple[Callable[[Findings], Section | None], ...]:
     """In the order of the page; imported when wanted, since matplotlib comes with them."""
-    from cpt_trainer.report import ledger, sweep
+    from cpt_trainer.report import durations, ledger, screening, sweep
 
-    return (sweep.section, ledger.section)
+    return (sweep.section, screening.section, durations.section, ledger.section)
 
 
 def _parts(sections: tuple[Section, ...]) -> Iterator[tuple[str, bytes]]:

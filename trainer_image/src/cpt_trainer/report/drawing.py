@@ -91,10 +91,12 @@ def draw(paint: Callable[[Any], None], width_inches: float, height_inches: float
 
 
 def inline(svg: bytes, name: str) -> str:
-    """For the page: ids that no other drawing there has, and colours by name. Scales with what holds it."""
+    """For the page: ids that no other drawing there has, and colours by name."""
     text = svg.decode()
     text = text[text.index("<svg") :]
-    text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true">', text, count=1)
+    text = re.sub(
+        r'<svg [^>]*?(width="[^"]*") [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 \2 aria-hidden="true">', text, count=1
+    )
     text = re.sub(r'(\bid="|"#|url\(#)', rf"\g<1>{name}-", text)
     for colour, value in LIGHT.items():
         text = text.replace(value, f"var(--{colour})")

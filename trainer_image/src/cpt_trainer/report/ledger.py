@@ -96,8 +96,8 @@ def _figure(steps: Sequence[_Step], sentence: str) -> Figure:
     return Figure(
         name="ledger",
         title="From separate runs to this experiment",
-        caption="Separate runs: every rate of every dataset trained to the last rung by itself, without a control. A "
-        "rate that was dropped early leaves a shorter point; a rung at which rates were compared adds one.",
+        caption="Separate runs: every point of every sweep trained by itself to its end, without a control. A rate "
+        "that was dropped early leaves a shorter point; a rung at which rates were compared adds one.",
         alt=f"A waterfall of {len(steps)} bars: {sentence}",
         drawing=draw(paint, 8.2, 2.8),
     )

@@ -14,6 +14,7 @@ from cpt_api.trial import Question
 from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_trainer.report.drawing import LIGHT, draw, series
 from cpt_trainer.report.findings import Findings, Metric
+from cpt_trainer.report.panels import bars, draw_base, name_metric
 from cpt_trainer.report.section import Cell, Figure, Section, Table, at_tokens
 
 _MARKERS = "osD^v"
@@ -173,13 +174,7 @@ def _figure(findings: Findings, race: _Race) -> Figure:
 
 def _panel(panel: Any, metric: Metric, race: _Race) -> None:
     panel.set_xscale("log")
-    panel.axhline(metric.base, color=LIGHT["muted"], linewidth=1, linestyle="--", label="the base")
-    if metric.name == "retention":
-        panel.axhline(metric.base + metric.threshold, color=LIGHT["more"], linewidth=1, linestyle=":")
-        panel.annotate(
-            "base + margin", (0.01, metric.base + metric.threshold), xycoords=("axes fraction", "data"),
-            va="bottom", fontsize=7, color=LIGHT["more"],
-        )  # fmt: skip
+    draw_base(panel, metric)
     for number, (rung, colour) in enumerate(zip(race.rungs, series(len(race.rungs)), strict=True)):
         aside = 1.05 ** (number - (len(race.rungs) - 1) / 2)
         _line(panel, metric, rung, colour, _MARKERS[number % len(_MARKERS)], aside)
@@ -190,9 +185,8 @@ def _panel(panel: Any, metric: Metric, race: _Race) -> None:
     step = -(-len(race.rates) // _LABELS_MAX)
     panel.set_xticks([float(rate) for rate in race.rates[::step]], [str(rate) for rate in race.rates[::step]])
     panel.set_xticks([], minor=True)
-    panel.set_title(f"{metric.name}: {', '.join(metric.texts[:3])}{' …' if len(metric.texts) > 3 else ''}")
+    name_metric(panel, metric)
     panel.set_xlabel("learning rate")
-    panel.set_ylabel("bits per byte (lower is better)")
 
 
 def _line(panel: Any, metric: Metric, rung: _Rung, colour: str, marker: str, aside: float) -> None:
@@ -208,10 +202,8 @@ def _line(panel: Any, metric: Metric, rung: _Rung, colour: str, marker: str, asi
     ]
     if points:
         rates, values, intervals, dropped = zip(*points, strict=True)
-        below = [max(0.0, value - low) for value, (low, _) in zip(values, intervals, strict=True)]
-        above = [max(0.0, high - value) for value, (_, high) in zip(values, intervals, strict=True)]
-        panel.errorbar(rates, values, yerr=[below, above], color=colour, marker=marker, markersize=5, capsize=3,
-                       linewidth=1.2, label=at_tokens(rung.tokens))  # fmt: skip
+        panel.errorbar(rates, values, yerr=bars(values, intervals), color=colour, marker=marker, markersize=5,
+                       capsize=3, linewidth=1.2, label=at_tokens(rung.tokens))  # fmt: skip
         out = [(rate, value) for rate, value, gone in zip(rates, values, dropped, strict=True) if gone]
         if out:
             panel.plot(*zip(*out, strict=True), linestyle="", marker=marker, markersize=5, color=colour,
