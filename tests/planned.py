@@ -56,3 +56,8 @@ class World:
             if not self.step():
                 return self.plan()
         raise AssertionError("the plan does not end")
+
+
+def reason_of(made: Plan, stage: str) -> str:
+    """What the stage says."""
+    return next(status.reason or "" for status in made.stages if status.name == stage)

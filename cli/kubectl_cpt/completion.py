@@ -22,9 +22,11 @@ Names = Callable[[str], Sequence[str]]
 """Names of all objects of a kind."""
 
 _NOTHING_ELSE, _FILES = ":4", ":0"
-_TAKE_FILES = frozenset({"-f", "--filename", "-k", "--kustomize", "--store", "--source-root", "--logs", "--kubeconfig"})
+_TAKE_FILES = frozenset(
+    {"-f", "--filename", "-k", "--kustomize", "--store", "--source-root", "--logs", "--kubeconfig", "--to"}
+)
 _NAMED: Mapping[str, str] = {
-    **dict.fromkeys(("status", "wait", "suspend", "resume", "retry"), EXPERIMENTS),
+    **dict.fromkeys(("status", "wait", "report", "suspend", "resume", "retry"), EXPERIMENTS),
     **dict.fromkeys(("logs", "cancel"), TRIALS),
 }
 """What a command's argument names."""

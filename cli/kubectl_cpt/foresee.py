@@ -3,7 +3,7 @@
 The planner unfolds as answers arrive, so every trial is answered at once: Preflight finds everything, every segment
 ends well, and decisions drop either no rate (the most that can be trained) or half of them at every rung (the least).
 
-    4 rates, 2 rungs, 2 datasets, 2 replicates      most: 57 trials      least: 49 trials
+    4 rates, 2 rungs, 2 datasets, 2 replicates      most: 58 trials      least: 50 trials
 
 The shape and the counts are real; digests are not, since they hang on what Preflight will see: nobody may show them.
 Price: 60 ms for 60 trials.

@@ -251,6 +251,26 @@ def logs_command(
     commands.logs(kubectl, trial, follow=follow, store=store, environment=os.environ)
 
 
+@app.command("report")
+def report_command(
+    name: Name,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", file_okay=False, help="Fetch page, figures and tables there (AWS_* in the environment)."),
+    ] = None,
+    opens: Annotated[
+        bool, typer.Option("--open", help="Show the page; fetched to EXPERIMENT-report by itself.")
+    ] = False,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Where the page with the figures, the tables and the bill lies; or fetch it, and show it."""
+    from kubectl_cpt.cluster import commands
+
+    commands.report(_kubectl(kubeconfig, context, namespace), name, to=to, opens=opens, environment=os.environ)
+
+
 @app.command("retry")
 def retry_command(
     name: Annotated[str, typer.Argument(metavar="EXPERIMENT[/TRIAL]", help="All failed trials, or one.")],

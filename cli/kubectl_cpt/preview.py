@@ -180,6 +180,8 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
         return f"tokenises {len(recipe.trained_on) + len(recipe.held_out)} texts"
     if spec.evaluate:
         return f"the base on {len(spec.evaluate.held_out)} held-out texts"
+    if spec.report:
+        return "one page with figures and tables"
     end = end_of(forecast, trial)
     at = f"rung {recipe.rungs.index(end) + 1} at {amount(end)} tokens" if end in recipe.rungs else "other segments"
     if end in recipe.durations and trial.stage == DURATIONS:

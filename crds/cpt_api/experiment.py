@@ -297,7 +297,7 @@ class StageStatus(Model):
     name: Annotated[str, Field(max_length=64)]
     """Which."""
     state: Annotated[str, Field(max_length=32)]
-    """Waiting, Running, Decided."""
+    """Waiting, Running, Decided; of the report also Failed, which fails nothing else."""
     decision: Digest | None = None
     """The Decide trial."""
     reason: Text | None = None
@@ -384,5 +384,7 @@ class CPTExperimentStatus(Model):
     """The best arm so far."""
     ledger: Ledger = Ledger()
     """What it cost."""
+    report_uri: Annotated[str, Field(max_length=512)] | None = None
+    """The page that shows all of it; `kubectl cpt report` fetches it."""
     operator_version: Annotated[str, Field(max_length=32)] | None = None
     """That wrote this."""

@@ -10,6 +10,8 @@ from cpt_api.values import Digest
 
 RESULT_MAX_BYTES = 256 * 1024
 PROGRESS_MAX_BYTES = 16 * 1024
+REPORT_PAGE = "report.html"
+"""Of a Report trial, below its data prefix."""
 
 
 def result_key(namespace: str, digest: Digest) -> str:

@@ -17,6 +17,7 @@ _ABBREVIATION = {
     TrialType.EVALUATE: "eval",
     TrialType.DECIDE: "dec",
     TrialType.MERGE: "merge",
+    TrialType.REPORT: "rep",
 }
 
 

@@ -152,7 +152,7 @@ class RateChoice(Model):
     """By rate."""
     survivors: Annotated[tuple[LearningRate, ...], Field(max_length=64)]
     """Rates that go on to the next rung."""
-    chosen: LearningRate | None
+    chosen: LearningRate | None = None
     """A trained grid point; absent only when all diverged."""
     verdict: Literal["Chosen", "Undecided", "AllDiverged"]
     """Undecided: there is a choice, but no estimate of the run noise."""
@@ -282,7 +282,7 @@ class DurationChoice(Model):
     """Of the trunk."""
     arms: Annotated[tuple[DurationArm, ...], Field(max_length=16)]
     """By tokens."""
-    chosen: Tokens | None
+    chosen: Tokens | None = None
     """The shortest acceptable one that is within minimumEffect of the best; absent only when all diverged."""
     verdict: Literal["Chosen", "Undecided", "AllDiverged"]
     """Undecided: there is a choice, but no estimate of the run noise, or an arm failed."""

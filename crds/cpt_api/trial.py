@@ -26,6 +26,7 @@ class TrialType(StrEnum):
     EVALUATE = "Evaluate"
     DECIDE = "Decide"
     MERGE = "Merge"
+    REPORT = "Report"
 
 
 # --- references ---------------------------------------------------------------------------------------------------
@@ -426,6 +427,32 @@ DECIDE_FIELDS_WORDS = (
 )
 
 
+class Answered(Model):
+    """A question of the recipe, and the decisions that answered it."""
+
+    question: Question
+    """What was asked."""
+    tokens: Tokens | None = None
+    """Total tokens of the arms that it was about, where all have as many."""
+    decisions: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=256)]
+    """The Decide trials; several where one question would have been too long, or was asked again: the last counts."""
+
+
+class ReportWork(Model):
+    """One page, figures and tables of what an experiment found. Nothing hangs on it."""
+
+    experiment_uid: Annotated[str, Field(max_length=64)] = ""
+    """The experiment it is about: its page, with names and bill, is never reused by another."""
+    target: DecisionMetric
+    """What should improve."""
+    retention: DecisionMetric | None = None
+    """What should not get worse."""
+    baseline: TrialRef
+    """The Evaluate trial of the base."""
+    answered: Annotated[tuple[Answered, ...], Field(min_length=1, max_length=64)]
+    """What was decided, in the order of the recipe."""
+
+
 # --- how and where --------------------------------------------------------------------------------------------------
 
 Quantity = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=24)]
@@ -470,6 +497,45 @@ class Observe(Model):
     """The Evaluate trial of the starting model, which the score at step 0 must equal."""
 
 
+class DataName(Model):
+    """How an experiment calls its data."""
+
+    digest: Digest
+    """Of a Prepare trial."""
+    name: Name
+    """Of the dataset or the held-out text."""
+
+
+class Bill(Model):
+    """What the trials of an experiment took, beside the study's protocol. Of committed results only, each once."""
+
+    naive_tokens: Tokens
+    """Every point of every sweep as a run of its own; no control."""
+    separate_tokens: Tokens
+    """The points that were trained, each as a run of its own."""
+    arm_tokens: Tokens
+    """The same as segments of shared trunks."""
+    control_tokens: Tokens
+    """Of the control and its replicates."""
+    reused_tokens: Tokens
+    """Of arms and control: trained before, by equal trials. What follows is without these."""
+    training_gigaflops: Annotated[int, Field(ge=0, le=2**53)]
+    """Billions of operations, by the convention that the results name."""
+    gpu_seconds: Annotated[int, Field(ge=0, le=2**53)]
+    """Of the attempts that committed."""
+
+
+class Legend(Model):
+    """What a Report shows beside its inputs; no digest depends on it."""
+
+    title: Name | None = None
+    """The experiment's name."""
+    names: Annotated[tuple[DataName, ...], Field(max_length=256)] = ()
+    """Results refer to data by digest only; data without a name here is shown by its digest."""
+    bill: Bill | None = None
+    """What it cost."""
+
+
 class Run(Model):
     """How and where a trial runs. Never hashed; effective at the next attempt."""
 
@@ -477,6 +543,8 @@ class Run(Model):
     """What its pods ask for."""
     observe: Observe | None = None
     """What a Train trial looks at."""
+    legend: Legend | None = None
+    """What a Report shows beside its inputs."""
     queue_name: Name | None = None
     """Kueue's LocalQueue."""
     priority_class_name: Name | None = None
@@ -500,9 +568,10 @@ _WORK = {
     TrialType.EVALUATE: "evaluate",
     TrialType.DECIDE: "decide",
     TrialType.MERGE: "merge",
+    TrialType.REPORT: "report",
 }
 
-Work = PreflightWork | PrepareWork | TrainWork | EvaluateWork | DecideWork | MergeWork
+Work = PreflightWork | PrepareWork | TrainWork | EvaluateWork | DecideWork | MergeWork | ReportWork
 
 
 class CPTTrialSpec(Model):
@@ -522,6 +591,8 @@ class CPTTrialSpec(Model):
     """Answer a question."""
     merge: MergeWork | None = None
     """Write the mean of models."""
+    report: ReportWork | None = None
+    """Show what was found."""
     protocol: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
     """Defaults, planner, digest and scorer as one number; the operator's newest when absent."""
     image_digest: Annotated[str | None, Field(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)] = None

@@ -1,4 +1,4 @@
-"""The demo's answer for people: a table per dataset, and a figure of the sweep.
+"""The demo's answer for people: a table per dataset, and the bill.
 
 Reads nothing but the experiment's status and the decision documents that the store holds.
 """
@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from cpt_api.experiment import CPTExperimentStatus
 from cpt_api.result import Decision, HeldOutScore, RateArm, RateChoice
 from cpt_api.values import Digest, Tokens
-
-BLUE, ORANGE, GREY = "#2563eb", "#c2410c", "#6b7280"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +30,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Everything the table and the figure show."""
+    """Everything the tables show."""
 
     status: CPTExperimentStatus
     rungs: Sequence[Rung]
@@ -87,43 +83,3 @@ def _mark(arm: RateArm, rung: Rung, answer: Answer, dataset: Digest) -> str:
     if rung is answer.rungs[-1] and arm.learning_rate == answer.last_choice(dataset).chosen:
         return "chosen"
     return "dropped" if arm.dropped else ""
-
-
-def draw(answer: Answer, path: Path) -> None:
-    """Target and retention against the learning rate, one column per dataset; SVG or PNG by the suffix."""
-    names = sorted(answer.names.items(), key=lambda item: item[1])
-    figure = Figure(figsize=(4.2 * len(names) + 0.6, 6), layout="constrained")
-    panels = figure.subplots(2, len(names), sharex="col", sharey="row", squeeze=False)
-    for column, (dataset, name) in enumerate(names):
-        for row, kind in enumerate(("target", "retention")):
-            panel = panels[row][column]
-            panel.set_xscale("log")
-            panel.spines[["top", "right"]].set_visible(False)
-            panel.axhline(answer.base[kind].bits_per_byte, color=GREY, linewidth=1, linestyle=":", label="base")
-            for number, rung in enumerate(answer.rungs):
-                _line(panel, rung, rung.choice(dataset), kind, (BLUE, ORANGE, GREY)[number])
-            chosen = answer.last_choice(dataset).chosen
-            if chosen is not None:
-                panel.axvline(float(chosen), color=GREY, linewidth=6, alpha=0.2, label=f"chosen: {chosen}")
-            panel.set_title(name if row == 0 else "")
-            panel.set_ylabel(f"{kind}, bits per byte" if column == 0 else "")
-            panel.set_xlabel("learning rate" if row else "")
-    panels[0][-1].legend(frameon=False, fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-
-
-def _line(panel: object, rung: Rung, choice: RateChoice | None, kind: str, colour: str) -> None:
-    points = [
-        (float(arm.learning_rate), value, interval)
-        for arm in (choice.arms if choice else ())
-        if (value := getattr(arm, kind)) is not None and (interval := getattr(arm, f"{kind}_interval"))
-    ]
-    if not points:
-        return
-    rates, values, intervals = zip(*points, strict=True)
-    bars = [
-        [v - i[0] for v, i in zip(values, intervals, strict=True)],
-        [i[1] - v for v, i in zip(values, intervals, strict=True)],
-    ]
-    panel.errorbar(rates, values, yerr=bars, color=colour, marker="o", capsize=3, label=f"{rung.tokens} tokens")  # type: ignore[attr-defined]

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from answer import Answer, Rung, draw, show
+from answer import Answer, Rung, show
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cpt_api.conditions import ConditionType
 from cpt_api.experiment import CPTExperimentStatus
-from cpt_api.layout import result_key
+from cpt_api.layout import REPORT_PAGE, data_prefix, result_key
 from cpt_api.result import HeldOutScore, Result
 from cpt_api.trial import CPTTrialSpec, CPTTrialStatus, TrialType
 from cpt_api.values import Digest
@@ -98,7 +98,7 @@ def main() -> None:
     """Texts, base, experiment, answer."""
     parser = argparse.ArgumentParser(description="the learning-rate sweep on real text, on a local cluster")
     parser.add_argument("--cluster", default="cpt", help="name of the cluster that `make cluster` made")
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of texts and figures")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of texts and report")
     options = parser.parse_args()
     console = Console(stderr=True)
     try:
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def run(cluster: Cluster, out: Path, console: Console) -> Answer:
-    """The whole demo; the answer is printed to standard output, drawn below `out`, and returned."""
+    """The whole demo; the answer is printed to standard output, its report put below `out`, and returned."""
     kubectl = Kubectl(cluster)
     fetch(out / "texts")
     put_texts(cluster, out / "texts")
@@ -121,9 +121,7 @@ def run(cluster: Cluster, out: Path, console: Console) -> Answer:
         watch_experiment(kubectl, bars)
     answer = read_answer(cluster, kubectl)
     show(answer, Console())
-    for suffix in ("svg", "png"):
-        draw(answer, out / f"sweep.{suffix}")
-    print(f"\nfigure      {out / 'sweep.png'} (and .svg)\nPrometheus  {cluster.prometheus_url}")
+    print(f"\nreport      {fetch_report(cluster, answer.status, out / 'report')}\nPrometheus  {cluster.prometheus_url}")
     print(f"\nThe cluster is still up. Try next:\n\n    export KUBECONFIG={cluster.kubeconfig}")
     print(f"    kubectl -n {NAMESPACE} get cptx,cptt\n    kubectl -n {NAMESPACE} describe cptx {EXPERIMENT}")
     print("    make cluster-down                 removes everything")
@@ -245,6 +243,20 @@ def read_answer(cluster: Cluster, kubectl: Kubectl) -> Answer:
         names={digest: prepared[digest] for digest in datasets},
         base=_base_scores(result(baseline).held_out, prepared, experiment.spec["evaluation"]),
     )
+
+
+def fetch_report(cluster: Cluster, status: CPTExperimentStatus, folder: Path) -> str:
+    """The page in that folder, with its figures and tables; or why there is none."""
+    if status.report_uri is None:
+        return next(stage.reason or stage.state for stage in status.stages if stage.name == "report")
+    store, digest = s3.client(cluster), Digest.parse(status.report_uri.split("/")[-2])
+    prefix = data_prefix(NAMESPACE, digest)
+    body = store.get_object(Bucket=s3.BUCKET, Key=result_key(NAMESPACE, digest))["Body"].read()
+    for output in Result.model_validate_json(body).outputs:
+        path = folder / output.key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store.download_file(s3.BUCKET, prefix + output.key, str(path))
+    return str(folder / REPORT_PAGE)
 
 
 def _base_scores(

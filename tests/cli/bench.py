@@ -16,8 +16,8 @@ from make import make_experiment
 TRAINS = 4
 """(1 dataset + 1 control) x (trunk + cooled branch)."""
 TOKENS = 2 * 10240
-ALL = 1 + 3 + 1 + TRAINS + 1
-"""Preflight, Prepares, the base's Evaluate, Trains, the decision."""
+ALL = 1 + 3 + 1 + TRAINS + 1 + 1
+"""Preflight, Prepares, the base's Evaluate, Trains, the decision, the report."""
 
 HERE = Path(__file__).parent
 

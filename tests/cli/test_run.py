@@ -65,7 +65,7 @@ class TestWhole:
         assert len(bench.attempts()) == ALL
 
     def test_another_experiment_reuses(self, bench: Bench) -> None:
-        """Equal trials are found by their digest: only its own Preflight runs."""
+        """Equal trials are found by their digest: only its own Preflight and report run."""
         bench.run()
         other = bench.experiment()
         other["metadata"]["name"] = "other"
@@ -73,8 +73,8 @@ class TestWhole:
         done = bench.run()
         assert done.answer["status"]["ledger"]["tokensTrained"] == "0"
         assert done.answer["status"]["ledger"]["tokensReused"] == str(TOKENS)
-        assert bench.attempts().count("preflight") == 2
-        assert bench.attempts().count("train") == TRAINS
+        assert (bench.attempts().count("preflight"), bench.attempts().count("report")) == (2, 2)
+        assert len(bench.attempts()) == ALL + 2
 
     def test_trials_by_hand(self, bench: Bench) -> None:
         """Names are resolved as on a cluster, in any order of the file, and the experiment starts from their end."""
@@ -156,6 +156,19 @@ class TestEnds:
         assert done.code == Exit.FAILED
         assert bench.attempts().count("prepare") == 3
         assert "Evaluate base: DataError: exit 4" in done.said
+
+    def test_a_report_that_fails_fails_nothing(self, bench: Bench) -> None:
+        """The answer is there, says that there is no report, and why; the next run makes it."""
+        bench.faults(Report=[3])
+        bench.write(bench.experiment(scheduling={"onTrialFailure": "Stop"}))
+        done = bench.run()
+        assert done.code == Exit.SUCCESS, done.said
+        assert done.answer["status"]["datasets"][0]["bestLearningRate"] == "1e-4"
+        assert "reportUri" not in done.answer["status"]
+        (stage,) = [stage for stage in done.answer["status"]["stages"] if stage["name"] == "report"]
+        assert (stage["state"], stage["reason"][:35]) == ("Failed", "no report: ConfigError: exit 3: tol")
+        again = bench.run()
+        assert again.answer["places"]["report"] == again.answer["status"]["reportUri"]
 
     def test_failed_trials_are_tried_anew_by_the_next_run(self, bench: Bench) -> None:
         """Running again is what `retry` is on a cluster, and no number of an attempt is used twice."""

@@ -121,6 +121,9 @@ def test_interrupted_and_finished(laptop: Laptop) -> None:
     assert dataset["interval"]
     assert answer["status"]["ledger"]["tokensTrained"] == str(Tokens(3 * RUNG_STEPS * BATCH_TOKENS))
     assert Path(answer["places"]["decision"]).exists()
+    page = Path(answer["places"]["report"])
+    assert "<h1>sweep</h1>" in page.read_text()
+    assert (page.parent / "figures/learning-rate-python.svg").exists()
     assert len(list((laptop.folder / "store/logs").glob("base-*.log"))) == 2
 
     with laptop.start() as process:

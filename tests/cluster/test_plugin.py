@@ -81,11 +81,11 @@ class TestFinished:
                 assert waited.out == "cptexperiment.cpt.dev/sweep succeeded\n"
         shown = await cpt(team, "status", "sweep", "-o", "wide")
         assert shown.code == Exit.SUCCESS, shown.err
-        assert shown.out.startswith("sweep: Completed, 23 of 23 trials, 100 %\n")
+        assert shown.out.startswith("sweep: Completed, 24 of 24 trials, 100 %\n")
         assert "python   Chosen   1e-4" in shown.out
         assert "control 1e-4 seed 0 trunk @ 8192" in shown.out
         document = json.loads((await cpt(team, "status", "sweep", "-o", "json")).out)
-        assert len(document["trials"]) == 23
+        assert len(document["trials"]) == 24
         assert document == yaml.safe_load((await cpt(team, "status", "sweep", "-o", "yaml")).out)
         watched = await cpt(team, "status", "sweep", "--watch")
         assert watched.out.startswith("sweep: Completed")

@@ -113,6 +113,7 @@ NEW_TRIALS = [
         "what has a weight of 0 takes no part: remove it",
         id="weight of zero",
     ),
+    pytest.param(LOOK | {"type": "Report"}, "the block 'report' goes with type Report", id="no report"),
     pytest.param(
         changed(PREPARE, "prepare.source", {"uri": "s3://cpt/x"}),
         "expected uri with its digest, or preflightName with the name of one of its inputs",

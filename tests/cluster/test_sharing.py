@@ -24,7 +24,7 @@ async def test_equal_experiments_train_once(lab: Lab, team: Team) -> None:
     one, two = await team.status("one"), await team.status("two")
     assert one["datasets"] == two["datasets"]
     preflights = 2
-    assert one["trials"]["reused"] + two["trials"]["reused"] == 2 * 23 - preflights - len(set(node.seen.values())) + 2
+    assert one["trials"]["reused"] + two["trials"]["reused"] == 2 * 24 - preflights - len(set(node.seen.values())) + 2
 
 
 async def test_names_that_begin_alike(lab: Lab, team: Team) -> None:
@@ -39,7 +39,7 @@ async def test_names_that_begin_alike(lab: Lab, team: Team) -> None:
             for name in names:
                 await team.until_reason("Completed", name)
     trials = [{trial.name for trial in await team.trials(name)} for name in names]
-    assert [len(own) for own in trials] == [23, 23]
+    assert [len(own) for own in trials] == [24, 24]
     assert trials[0] & trials[1] == set()
     assert {*team.made(Kind.TRIAL).values(), *team.made(Kind.JOB).values()} == {1}
 

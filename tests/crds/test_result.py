@@ -9,8 +9,8 @@ import pytest
 
 from cpt_api.digest import trial_digest
 from cpt_api.layout import PROGRESS_MAX_BYTES, RESULT_MAX_BYTES, data_prefix, progress_key, result_key
-from cpt_api.result import DocumentError, Progress, Result
-from cpt_api.trial import CPTTrialSpec
+from cpt_api.result import Decision, DocumentError, Progress, RateChoice, Result
+from cpt_api.trial import CPTTrialSpec, Question
 from make import make_digest, make_result
 
 SPEC = CPTTrialSpec.model_validate(
@@ -41,6 +41,15 @@ class TestResult:
     def test_own_result_is_believed(self) -> None:
         """What a trial of this spec commits comes back equal."""
         assert Result.believed(result_bytes(outputs=[OUTPUT]), DIGEST, SPEC).outputs[0].key == "tokens.bin"
+
+    def test_an_answer_without_a_choice_is_believed(self) -> None:
+        """Where every rate of a dataset diverged, none is chosen: absent in the document, None in the model."""
+        choice = RateChoice(
+            dataset=make_digest("a"), arms=(), survivors=(), verdict="AllDiverged", reason="all diverged"
+        )
+        decision = Decision(question=Question.LEARNING_RATE, method="test-1", rates=(choice,), sentence="decided")
+        found = Result.believed(result_bytes(decision=decision.to_dict()), DIGEST, SPEC)
+        assert found.decision == decision
 
     @pytest.mark.parametrize(
         ("changes", "why"),

@@ -87,6 +87,18 @@ def slow(seconds: float) -> Any:
     return kubelet
 
 
+def slow_report(world: World, job: JobRecord) -> None:
+    """A kubelet on which the report does not end."""
+    if job.labels["cpt.dev/type"] == "Report" and world.store.pods_of(job.uid):
+        return
+    works(world, job)
+
+
+def report_of(world: World) -> TrialRecord:
+    (report,) = [trial for trial in trials(world) if trial.spec["type"] == "Report"]
+    return report
+
+
 class TestSweep:
     """The main job."""
 
@@ -100,7 +112,7 @@ class TestSweep:
         assert {d.name: str(d.best_learning_rate) for d in done.datasets} == {"python": "1e-4", "perl": "1e-4"}
         assert done.best is not None
         assert done.best.trial in {trial.name for trial in trials(world)}
-        assert (done.progress, done.trials_summary) == (100, "23/23")
+        assert (done.progress, done.trials_summary) == (100, "24/24")
         assert set(made(world, Kind.TRIAL).values()) == {1}
         assert set(made(world, Kind.JOB).values()) == {1}
 
@@ -143,7 +155,7 @@ class TestSweep:
         assert max(per_trial.values()) == 6 + 1
 
     async def test_the_same_experiment_again_is_reused(self) -> None:
-        """Under another name: every trial but Preflight is reused, nothing is trained."""
+        """Under another name: every trial but Preflight and report is reused, nothing is trained."""
         world = World(kubelet=works)
         apply(world)
         await world.settle(120)
@@ -153,7 +165,7 @@ class TestSweep:
         again = status(world, "again")
         assert (again.trials.reused, again.ledger.tokens_trained) == (22, 0)
         assert again.ledger.tokens_reused > 0
-        assert sum(name.startswith("again") for name in made(world, Kind.JOB)) == 1
+        assert sum(name.startswith("again") for name in made(world, Kind.JOB)) == 2
 
     async def test_a_finished_one_costs_a_new_operator_nothing(self) -> None:
         """Its results are not read again, and a deleted trial is missed all the same."""
@@ -166,7 +178,7 @@ class TestSweep:
         assert world.s3.gets == gets
         world.remove(trials(world)[3].key)
         await world.settle(30)
-        assert (ready(world), len(trials(world))) == (("True", "Completed"), 23)
+        assert (ready(world), len(trials(world))) == (("True", "Completed"), 24)
         assert status(world).trials.reused == 1
 
     async def test_two_equal_ones_at_the_same_time_train_once(self) -> None:
@@ -181,7 +193,7 @@ class TestSweep:
             for key, body in world.objects.items()
             if key.kind is Kind.JOB
         ]
-        assert len(digests) == len(set(digests)) == 24
+        assert len(digests) == len(set(digests)) == 26
 
     async def test_a_place_is_not_left_unused_for_an_older_equal_trial(self) -> None:
         """Whose experiment has no place for it: the younger one trains what both share."""
@@ -297,11 +309,11 @@ class TestSweep:
         assert ready(world) == ("True", "Completed")
         done = status(world)
         assert {d.name: d.verdict for d in done.datasets} == {"python": "Helps", "perl": "Helps"}
-        assert [(stage.name, stage.state) for stage in done.stages][-1] == ("screening", "Decided")
+        assert ("screening", "Decided") in {(stage.name, stage.state) for stage in done.stages}
         assert "perl: Helps; python: Helps" in why(world)
 
     async def test_what_was_screened_is_reused(self) -> None:
-        """Without screening first: then only the question about screening is new, its controls were there."""
+        """Without screening first: then only the question is new, its controls were there; each has its own report."""
         world = World(kubelet=works)
         apply(world)
         await world.settle(120)
@@ -309,7 +321,7 @@ class TestSweep:
         await world.settle(120)
         assert ready(world, "other") == ("True", "Completed")
         own = [trial for trial in trials(world, "other") if reason_of(trial.status) != "Reused"]
-        assert sorted(trial.name.split("-")[1] for trial in own) == ["dec", "pre"]
+        assert sorted(trial.name.split("-")[1] for trial in own) == ["dec", "pre", "rep"]
 
     async def test_a_deleted_trial_comes_back_as_reused(self) -> None:
         """With no pod."""
@@ -332,6 +344,49 @@ class TestSweep:
         apply(world, datasets=datasets)
         await world.settle(20)
         assert len(trials(world)) == 1 + 22 + 1 + 88
+
+
+class TestReport:
+    """The last trial."""
+
+    async def test_where_it_lies(self) -> None:
+        """The status names the page once it is there; nothing about the trial is written twice."""
+        world = World(kubelet=slow_report)
+        apply(world)
+        await world.settle(60)
+        assert (status(world).stage, status(world).report_uri) == ("report", None)
+        world.kubelet = works
+        await world.settle(60)
+        assert (status(world).stage, ready(world)) == (None, ("True", "Completed"))
+        report = report_of(world)
+        assert status(world).report_uri == f"s3://cpt/data/{NAMESPACE}/{report.digest}/report.html"
+        assert [verb for verb, key in world.writes if key == report.key].count("run") == 0
+
+    async def test_its_failure_fails_nothing(self) -> None:
+        """Not even where no trial may fail: the experiment is completed, and says that there is no report, and why."""
+        world = World(kubelet=fails(4, "Report"))
+        apply(world, scheduling={"onTrialFailure": "Stop"})
+        await world.settle(120)
+        assert ready(world) == ("True", "Completed")
+        assert "no report: DataError: exit 4: it was to be" in why(world)
+        assert ("sweep", "Completed", why(world)) in world.events
+        stage = status(world).stages[-1]
+        assert (stage.name, stage.state) == ("report", "Failed")
+        assert (status(world).trials.failed, status(world).report_uri) == (1, None)
+
+    async def test_a_failed_one_is_made_anew_when_it_is_deleted(self) -> None:
+        """`retry`, as with every trial; nothing else runs again."""
+        world = World(kubelet=fails(4, "Report"))
+        apply(world)
+        await world.settle(120)
+        jobs = len(world.jobs())
+        world.kubelet = works
+        world.remove(report_of(world).key)
+        await world.settle(120)
+        assert ready(world) == ("True", "Completed")
+        assert "no report" not in why(world)
+        assert status(world).report_uri is not None
+        assert len(world.jobs()) == jobs  # the old one went with its trial
 
 
 class TestStop:

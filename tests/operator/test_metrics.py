@@ -82,7 +82,7 @@ class TestExperiment:
         seen = scrape(world)
         assert seen["cpt_experiment_condition"][("True", "Succeeded")] == 1
         assert seen["cpt_experiment_progress_ratio"][()] == 1
-        assert seen["cpt_experiment_trials"] == {("running",): 0, ("queued",): 0, ("succeeded",): 23, ("failed",): 0}
+        assert seen["cpt_experiment_trials"] == {("running",): 0, ("queued",): 0, ("succeeded",): 24, ("failed",): 0}
         assert seen["cpt_experiment_tokens_total"][()] == 81_920
         assert seen["cpt_experiment_tokens_naive_total"][()] == 40_960
         assert seen["cpt_experiment_budget_tokens"][()] == 1_000_000

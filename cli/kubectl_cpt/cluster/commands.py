@@ -1,29 +1,27 @@
-"""The commands themselves: status, logs, retry, cancel, suspend, resume, wait."""
+"""The commands themselves: status, logs, report, retry, cancel, suspend, resume, wait."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+import webbrowser
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from cpt_api.layout import data_prefix
 from cpt_api.values import Digest
 from cpt_operator.kinds import TRIAL_LABEL
-from cpt_trainer.errors import TrainerExit
-from cpt_trainer.store import Address, open_address
+from cpt_operator.plan.report import STAGE as REPORT
 from kubectl_cpt import render
 from kubectl_cpt.cluster import objects, view, watching
 from kubectl_cpt.cluster.kubectl import EXPERIMENTS, TRIALS, Kubectl, MissingError, Object
-from kubectl_cpt.cluster.objects import Trial
+from kubectl_cpt.cluster.objects import Experiment, Trial
+from kubectl_cpt.cluster.stored import fetch_report, print_logs
 from kubectl_cpt.errors import CliError
-
-_STORE_SECONDS = 30.0
-
 
 # --- status -----------------------------------------------------------------------------------------------------------
 
@@ -177,20 +175,33 @@ def logs(kubectl: Kubectl, reference: str, *, follow: bool, store: str | None, e
             f"the pods of {found.name} are gone: name the store with --store s3://BUCKET (AWS_* in the environment), "
             "their last output lies there"
         )
-    _stored_logs(found, Digest.parse(digest), store, environment)
+    print_logs(store, str(found.body["metadata"]["namespace"]), found.name, Digest.parse(digest), environment)
 
 
-def _stored_logs(trial: Trial, digest: Digest, uri: str, environment: Mapping[str, str]) -> None:
-    prefix = f"{data_prefix(trial.body['metadata']['namespace'], digest)}logs/"
-    path_style = environment.get("CPT_STORE_PATH_STYLE", "true") != "false"
-    store = open_address(Address(uri, environment.get("AWS_ENDPOINT_URL_S3"), path_style), _STORE_SECONDS)
-    try:
-        keys = [entry.key for entry in store.list(prefix)]
-        for key in keys:
-            sys.stdout.write(f"--- {key.removeprefix(prefix)}\n{store.get(key).decode(errors='replace')}\n")
-    except TrainerExit as error:
-        raise CliError(f"the store: {error}") from error
-    if not keys:
-        raise CliError(
-            f"nothing below {uri}/{prefix}: no attempt of {trial.name} has ended yet, or it is another store"
-        )
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+def report(kubectl: Kubectl, name: str, *, to: Path | None, opens: bool, environment: Mapping[str, str]) -> None:
+    """Where the page lies; with `to`, fetch it there."""
+    experiment = objects.experiment(kubectl, name)
+    uri = experiment.status.get("reportUri")
+    if not uri:
+        raise CliError(_no_report(experiment))
+    if to is None and not opens:
+        sys.stdout.write(f"{uri}\n")
+        sys.stderr.write("--to FOLDER fetches it with its figures and tables, --open shows it\n")
+        return
+    namespace = str(experiment.body["metadata"]["namespace"])
+    page = fetch_report(str(uri), namespace, to or Path(f"{name}-report"), environment)
+    sys.stdout.write(f"{page}\n")
+    if opens and not webbrowser.open(page.absolute().as_uri()):
+        raise CliError(f"no browser was found: open {page} yourself")
+
+
+def _no_report(experiment: Experiment) -> str:
+    name = experiment.name
+    stages: Sequence[Object] = experiment.status.get("stages") or ()
+    stage: Object = next((stage for stage in stages if stage["name"] == REPORT), {})
+    if stage.get("state") == "Failed":
+        return f"{stage.get('reason')}; `kubectl cpt retry {name}` makes it anew"
+    return f"{name} has no report yet: it is made when everything is decided; `kubectl cpt wait {name}`"

@@ -125,7 +125,9 @@ def advice(experiment: Experiment, trials: Sequence[Trial]) -> Iterator[str]:
     for trial in failed[:1]:
         yield f"`kubectl cpt logs {trial.name}`: {trial.message}"
         yield f"`kubectl cpt retry {name}` makes failed trials anew, when the cause is gone"
-    if experiment.succeeded:
+    if experiment.succeeded and experiment.status.get("reportUri"):
+        yield f"`kubectl cpt report {name}`: a page with figures, tables and the bill"
+    elif experiment.succeeded:
         yield f"`kubectl cpt status {name} -o yaml` holds everything that was decided"
     elif experiment.body["spec"].get("suspend"):
         yield f"`kubectl cpt resume {name}`"

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from cpt_api.experiment import CPTExperimentStatus, Ledger, TrialCounts
-from cpt_api.layout import data_prefix, result_key
+from cpt_api.layout import REPORT_PAGE, data_prefix, result_key
 from cpt_api.result import Decision, DurationChoice, RateChoice, Screened
 from cpt_api.trial import TrialType
 from cpt_api.values import Digest, Tokens
-from cpt_operator.plan import Failed, Succeeded
+from cpt_operator.plan import ENDED_STAGES, Failed, Succeeded
 from kubectl_cpt.machine.world import BY_HAND, Job, World
 from kubectl_cpt.numbers import amount, duration, percent
 from kubectl_cpt.render import columns, datasets
 
 
-def status_of(world: World) -> CPTExperimentStatus:
+def status_of(world: World, store: str) -> CPTExperimentStatus:
     """As the operator would write it, without conditions."""
     plan = world.plan
     jobs = [job for job in world.jobs if job.stage != BY_HAND]
@@ -27,7 +27,7 @@ def status_of(world: World) -> CPTExperimentStatus:
     names = {job.digest: job.name for job in jobs}
     best = plan.best.model_copy(update={"trial": names.get(plan.best.digest, plan.best.trial)}) if plan.best else None
     return CPTExperimentStatus(
-        stage=next((stage.name for stage in plan.stages if stage.state != "Decided"), None),
+        stage=next((stage.name for stage in plan.stages if stage.state not in ENDED_STAGES), None),
         trials=TrialCounts(
             total=len(jobs),
             queued=len(jobs) - succeeded - failed,
@@ -45,6 +45,7 @@ def status_of(world: World) -> CPTExperimentStatus:
             tokens_naive=plan.tokens_naive,
             gpu_seconds=round(_gpu_seconds(world)),
         ),
+        report_uri=_report(world, store),
     )
 
 
@@ -64,7 +65,7 @@ def document_of(world: World, store: str, logs: Path) -> dict[str, Any]:
     return {
         "kind": "Run",
         "experiment": world.experiment.name if world.experiment else None,
-        "status": status_of(world).to_dict() if world.experiment else None,
+        "status": status_of(world, store).to_dict() if world.experiment else None,
         "trials": trials,
         "places": dict(_places(world, store, logs)),
     }
@@ -85,7 +86,7 @@ def as_text(world: World, store: str, logs: Path, seconds: float) -> str:
     """For people."""
     lines: list[str] = []
     if world.experiment:
-        status = status_of(world)
+        status = status_of(world, store)
         lines += [f"{world.experiment.name}: {world.plan.message}", "", *_decisions(world, status), ""]
         lines += [*columns(list(_bill(status, seconds))), ""]
     hand_written = list(_by_hand(world))
@@ -158,6 +159,11 @@ def _bill(status: CPTExperimentStatus, seconds: float) -> Iterator[tuple[str, st
     yield ("time", f"{duration(seconds)} in this run; {ledger.gpu_seconds:,d} GPU-seconds in all")
 
 
+def _report(world: World, store: str) -> str | None:
+    digest = world.plan.report
+    return f"{store}/{data_prefix(world.namespace, digest)}{REPORT_PAGE}" if digest else None
+
+
 def _by_hand(world: World) -> Iterator[tuple[str, str, str]]:
     for job in world.jobs:
         if job.stage == BY_HAND and job.digest:
@@ -179,5 +185,7 @@ def _places(world: World, store: str, logs: Path) -> Iterator[tuple[str, str]]:
     for stage in world.plan.stages:
         if stage.decision:
             yield ("decision", f"{store}/{result_key(world.namespace, stage.decision)}")
+    if report := _report(world, store):
+        yield ("report", report)
     yield ("store", store)
     yield ("logs", str(logs))

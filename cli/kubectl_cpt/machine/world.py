@@ -109,8 +109,15 @@ class World:
             looks=looks,
             look_again=self._may_look_again,
             base=self.base,
+            experiment=experiment.name,
         )
-        return plan(experiment.spec, context, self.outcomes)
+        return plan(experiment.spec, context, {d: self._told(d, outcome) for d, outcome in self.outcomes.items()})
+
+    def _told(self, digest: Digest, outcome: Outcome) -> Outcome:
+        """As the planner needs it: whose result existed before is reused."""
+        if isinstance(outcome, Succeeded) and digest not in self.memory.attempts:
+            return replace(outcome, reused=True)
+        return outcome
 
     @property
     def base(self) -> Digest | None:
@@ -211,7 +218,11 @@ class World:
         spec = self._experiment.spec if self._experiment else None
         if spec is None:
             return None
-        failed = [job for job, outcome in self._ended() if isinstance(outcome, Failed)]
+        failed = [
+            job
+            for job, outcome in self._ended()
+            if isinstance(outcome, Failed) and job.spec.type is not TrialType.REPORT  # nothing hangs on that
+        ]
         limit = spec.scheduling.max_failed_trials if spec.scheduling else None
         if spec.scheduling and spec.scheduling.on_trial_failure is TrialFailure.STOP:
             limit = 0

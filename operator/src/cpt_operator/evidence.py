@@ -23,7 +23,7 @@ from cpt_operator.plan import Context, Failed, Finding, Look, Outcome, Succeeded
 from cpt_operator.records import ExperimentRecord, TrialRecord
 from cpt_operator.runtime import Runtime
 from cpt_operator.status import Phase, has_ended, has_failed, has_succeeded, message_of, reason_of
-from cpt_operator.summary import State, is_preflight
+from cpt_operator.summary import State, is_preflight, is_reused
 
 _LOOK_AGAIN_SECONDS = 600
 
@@ -64,6 +64,7 @@ async def gather(
         look_again=look_again_seconds == 0,
         base=base if isinstance(base, Digest) else None,
         image_digest=image_digest(spec.resources.image if spec.resources else None),
+        experiment=record.name,
     )
     return Evidence(context, outcomes, base if isinstance(base, Finding) else None, look_again_seconds)
 
@@ -97,7 +98,7 @@ async def _read(runtime: Runtime, record: ExperimentRecord, child: TrialRecord) 
     spec = CPTTrialSpec.model_validate(child.spec)
     answer = await runtime.artifacts.result(child.namespace, Digest(child.digest or ""), spec)
     if isinstance(answer, Present):
-        outcome = Succeeded(answer.document)
+        outcome = Succeeded(answer.document, reused=is_reused(child.status))
         runtime.memory.remember(record.key, child.uid, child.resource_version, outcome)
         return outcome
     if isinstance(answer, Refused | Unreachable):

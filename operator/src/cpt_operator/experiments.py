@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from cpt_api import KNOWN_PROTOCOLS
 from cpt_api.conditions import Condition, ConditionType, Reason
 from cpt_api.experiment import CPTExperimentSpec, CPTExperimentStatus
+from cpt_api.layout import REPORT_PAGE, data_prefix
 from cpt_api.trial import Resources, TrialType
 from cpt_api.values import Digest
 from cpt_operator.admission import complete_resources, next_in_line, not_allowed
@@ -27,7 +28,7 @@ from cpt_operator.cluster import AlreadyExists, Forbidden, Rejected
 from cpt_operator.evidence import Evidence, gather
 from cpt_operator.experimentstatus import is_mere_progress, next_status, stuck_status
 from cpt_operator.kinds import DIGEST_ANNOTATION, Key, Kind
-from cpt_operator.plan import PlannedTrial, plan
+from cpt_operator.plan import Plan, PlannedTrial, plan
 from cpt_operator.records import Body, ExperimentRecord, TrialRecord
 from cpt_operator.runtime import Requeue, Runtime
 from cpt_operator.status import Phase, has_ended, has_succeeded
@@ -169,7 +170,14 @@ def _view(
         now=runtime.now(),
         in_line={child.name for child in children if runtime.memory.is_in_line(child.key)},
         looking_again=len(looks) > 1 and looks[-1].outcome is None,
+        report_uri=_report_uri(runtime, record, expansion.plan),
     )
+
+
+def _report_uri(runtime: Runtime, record: ExperimentRecord, made: Plan) -> str | None:
+    if made.report is None:
+        return None
+    return f"{runtime.settings.artifact_store.uri}/{data_prefix(record.namespace, made.report)}{REPORT_PAGE}"
 
 
 async def _make(

@@ -13,6 +13,7 @@ from cpt_api.conditions import Reason
 from cpt_api.experiment import Best, CPTExperimentStatus, Ledger, TrialCounts
 from cpt_api.values import Tokens
 from cpt_operator import rfc3339
+from cpt_operator.plan import ENDED_STAGES
 from cpt_operator.records import TrialRecord
 from cpt_operator.status import Phase, experiment_conditions, has_ended, has_failed, has_succeeded, is_at_work
 from cpt_operator.summary import ExperimentView, State, is_reused, state_of, tokens_of
@@ -37,7 +38,7 @@ def next_status(view: ExperimentView, protocol: int, generation: int, version: s
     percent = 100 if plan.complete else _percent(view)
     update: dict[str, Any] = {
         "protocol": protocol,
-        "stage": next((stage.name for stage in plan.stages if stage.state != "Decided"), None),
+        "stage": next((stage.name for stage in plan.stages if stage.state not in ENDED_STAGES), None),
         "progress": percent,
         "eta": _eta(view) if state.phase is Phase.RUNNING else None,
         "trials": counts,
@@ -47,6 +48,7 @@ def next_status(view: ExperimentView, protocol: int, generation: int, version: s
         "datasets": plan.datasets,
         "best": _best(view),
         "ledger": _ledger(view),
+        "report_uri": view.report_uri,
         "operator_version": version or view.before.operator_version,
     }
     return stuck_status(view.before, state, generation, view.now).model_copy(update=update)

@@ -130,8 +130,8 @@ def _unfinished(inputs: Sequence[Input], label: str, reader: TrialType) -> Findi
     if State.SUCCEEDED in states:
         return None
     if State.DIVERGED in states:
-        if reader is TrialType.DECIDE:
-            return None  # divergence is what it wants to know
+        if reader in (TrialType.DECIDE, TrialType.REPORT):
+            return None  # divergence is what they want to know
         return Finding(Reason.INPUT_FAILED, f"{label} diverged: it has no end to go on from")
     if State.PENDING in states or not states:
         return Finding(Reason.WAITING_FOR_INPUT, f"{label} has not succeeded yet")

@@ -52,6 +52,8 @@ class ExperimentView:
     """Trials that wait for nothing but a place."""
     looking_again: bool = False
     """A Preflight looks once more at inputs with findings."""
+    report_uri: str | None = None
+    """Where the page lies, once it is made."""
 
     @property
     def mine(self) -> list[TrialRecord]:
@@ -99,11 +101,16 @@ def is_preflight(trial: TrialRecord) -> bool:
 
 
 def too_many_failures(view: ExperimentView) -> Finding | None:
-    """More failed trials than the user accepts; cancelled ones were the user's wish, Preflights look again."""
+    """More failed trials than the user accepts.
+
+    Cancelled ones were the user's wish, Preflights look again, and nothing hangs on a report.
+    """
     failed = [
         child
         for child in view.mine
-        if has_failed(child.status) and reason_of(child.status) != Reason.CANCELLED and not is_preflight(child)
+        if has_failed(child.status)
+        and reason_of(child.status) != Reason.CANCELLED
+        and child.spec.get("type") not in (TrialType.PREFLIGHT, TrialType.REPORT)
     ]
     scheduling = view.spec.scheduling
     if not failed or scheduling is None:

@@ -20,7 +20,7 @@ from cpt_api.values import LearningRate
 from cpt_operator.plan import Failed, Outcome, Plan, Succeeded, plan
 from cpt_operator.plan.recipe import resolve
 from make import make_decision, make_digest, make_experiment, make_result, outcome_diverged
-from planned import CONTEXT, World, good
+from planned import CONTEXT, World, good, reason_of
 
 TWO_RUNGS = {"learningRateSweep": {"learningRates": ["1e-4", "1e-3"], "rungs": ["10240", "20480"]}}
 
@@ -100,7 +100,7 @@ class TestSweep:
         sweep = {"learningRates": ["1e-4", "3e-4", "1e-3"], "rungs": ["5120", "10240"]}
         done = World(make_experiment(recipe={"learningRateSweep": sweep}), answer=answer).run()
         assert done.complete
-        assert "python at 1e-3" in (done.stages[-1].reason or "")
+        assert "python at 1e-3" in reason_of(done, "learningRateSweep")
         asked = [entry for trial in done.trials if trial.spec.decide for entry in trial.spec.decide.datasets]
         assert len(asked) == 4
         assert {[str(rate) for rate in entry.missing] == ["1e-3"] for entry in asked} == {True}
@@ -157,7 +157,7 @@ class TestSweep:
         done = World(make_experiment(), answer=answer).run()
         assert done.complete
         assert {d.name: d.verdict for d in done.datasets} == {"python": "Chosen", "perl": "Undecided"}
-        assert "perl at 1e-4: DataError: no documents" in (done.stages[-1].reason or "")
+        assert "perl at 1e-4: DataError: no documents" in reason_of(done, "learningRateSweep")
 
     def test_the_last_answers_stand_while_the_next_rung_runs(self) -> None:
         """The best arm so far, and what it cost."""

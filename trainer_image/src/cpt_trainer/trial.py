@@ -32,8 +32,11 @@ from cpt_trainer.store import Store
 
 log = structlog.get_logger()
 
-_SOFTWARE = ("accelerate", "numpy", "pyarrow", "safetensors", "scipy", "tokenizers", "torch", "transformers")
-"""Packages whose version can change numbers; those that took part are named in a result."""
+_SOFTWARE = (
+    *("accelerate", "jinja2", "matplotlib", "numpy", "pyarrow", "safetensors", "scipy", "tokenizers", "torch"),
+    "transformers",
+)
+"""Packages whose version can change numbers or bytes; those that took part are named in a result."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from cpt_operator.plan.inputs import STAGE as PREFLIGHT
 from cpt_operator.plan.inputs import Inputs, Looked, plan_inputs
 from cpt_operator.plan.question import STAGE as SWEEP
 from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
+from cpt_operator.plan.report import plan_report, stage_of
 from cpt_operator.plan.screening import STAGE as SCREENING
 from cpt_operator.plan.screening import Screening, plan_screening
 from cpt_operator.plan.segments import Segments
@@ -39,6 +40,7 @@ from cpt_operator.plan.types import (
 )
 
 __all__ = [
+    "ENDED_STAGES",
     "Context",
     "Failed",
     "Finding",
@@ -51,6 +53,10 @@ __all__ = [
     "Succeeded",
     "plan",
 ]
+
+
+ENDED_STAGES = frozenset({"Decided", "Failed"})
+"""States of a stage in which nothing of it is left to do."""
 
 
 def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
@@ -68,18 +74,21 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
     segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes)
     found = _decide(segments)
     decided = all(stage.decided for stage in found.all)
+    report = plan_report(segments, context, _naive(recipe, found)) if decided else None
     finding = _finding(found, recipe) or looked.finding
     best = _best(recipe, found)
     return Plan(
         trials=trials.all(),
-        stages=_stages(looked, found),
+        stages=(*_stages(looked, found), stage_of(report)),
         datasets=tuple(_dataset(dataset.name, found) for dataset in spec.datasets),
         best=best,
         tokens_ahead=Tokens(sum(stage.tokens_ahead for stage in found.all)),
         tokens_naive=_naive(recipe, found),
         finding=finding,
-        complete=decided and looked.is_whole and finding is None,
-        message=_answer(found, best) if decided else "",
+        # a failed report is an end too
+        complete=report is not None and report.has_ended and looked.is_whole and finding is None,
+        report=report.page if report else None,
+        message="; ".join(filter(None, [_answer(found, best), report.reason])) if report else "",
     )
 
 

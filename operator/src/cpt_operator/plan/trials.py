@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cpt_api.digest import input_digests, trial_digest
 from cpt_api.experiment import CPTExperimentSpec, Reuse
-from cpt_api.trial import CPTTrialSpec, Observe, Resources, Run, TrialType
+from cpt_api.trial import CPTTrialSpec, Legend, Observe, Resources, Run, TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan.types import NO_TOKENS, Context, PlannedTrial
 
@@ -37,13 +37,21 @@ class Trials:
         }
 
     def add(
-        self, spec: CPTTrialSpec, stage: str, title: str, *, tokens: Tokens = NO_TOKENS, observe: Observe | None = None
+        self,
+        spec: CPTTrialSpec,
+        stage: str,
+        title: str,
+        *,
+        tokens: Tokens = NO_TOKENS,
+        observe: Observe | None = None,
+        legend: Legend | None = None,
     ) -> Digest:
         """Add a trial unless an equal one is there, and return its digest."""
         spec = spec.model_copy(update=self._marks)
         digest = trial_digest(spec)
         if digest not in self._by_digest:
-            planned = spec.model_copy(update={"run": self._run(spec.type, observe)})
+            run = self._run(spec.type).model_copy(update={"observe": observe, "legend": legend})
+            planned = spec.model_copy(update={"run": run})
             needs = tuple(needed for needed in input_digests(spec) if needed in self._by_digest)
             self._by_digest[digest] = PlannedTrial(digest, planned, stage, title, tokens, needs)
         return digest
@@ -52,13 +60,17 @@ class Trials:
         """Of a trial that was added."""
         return self._by_digest[digest].title
 
+    def tokens(self, digest: Digest) -> Tokens:
+        """That a trial that was added trains."""
+        return self._by_digest[digest].tokens
+
     def all(self) -> tuple[PlannedTrial, ...]:
         """In the order in which they were added."""
         return tuple(self._by_digest.values())
 
-    def _run(self, trial_type: TrialType, observe: Observe | None) -> Run:
+    def _run(self, trial_type: TrialType) -> Run:
         resources, scheduling = self._spec.resources, self._spec.scheduling
-        run = Run(observe=observe, suspend=self._spec.suspend)
+        run = Run(suspend=self._spec.suspend)
         if resources:
             if trial_type not in (TrialType.TRAIN, TrialType.EVALUATE):
                 # a pod of the verb's own small size, but the user's account, profile and image

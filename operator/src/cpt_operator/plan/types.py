@@ -19,6 +19,8 @@ class Succeeded:
     """A trial's committed result."""
 
     result: Result
+    reused: bool = False
+    """Whether an equal trial had it before: this experiment paid nothing for it. Says nothing about what is planned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Context:
     """With `model.trialName`: the digest of that trial, once it has succeeded."""
     image_digest: str | None = None
     """Of an image other than the chart's."""
+    experiment: str = ""
+    """Its name, as the report's title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,5 +101,7 @@ class Plan:
     """Set: nothing more can be planned until somebody acts."""
     complete: bool = False
     """Every stage is decided; nothing is left to do."""
+    report: Digest | None = None
+    """The Report trial, once it has made its page."""
     message: str = ""
     """The answer in one sentence, when complete."""

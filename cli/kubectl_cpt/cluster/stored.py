@@ -1,0 +1,67 @@
+"""What the commands read from the store: logs of pods that are gone, and reports.
+
+The store is read as its user reads any S3: credentials and endpoint from AWS_* in the environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from cpt_api.layout import REPORT_PAGE, data_prefix, result_key
+from cpt_api.result import Result
+from cpt_api.values import Digest
+from cpt_trainer.errors import TrainerExit
+from cpt_trainer.store import Address, Store, open_address
+from kubectl_cpt.errors import CliError
+
+_STORE_SECONDS = 30.0
+
+
+@contextmanager
+def _store(uri: str, environment: Mapping[str, str]) -> Iterator[Store]:
+    path_style = environment.get("CPT_STORE_PATH_STYLE", "true") != "false"
+    try:
+        yield open_address(Address(uri, environment.get("AWS_ENDPOINT_URL_S3"), path_style), _STORE_SECONDS)
+    except TrainerExit as error:
+        raise CliError(
+            f"the store: {error}; its endpoint and credentials come from AWS_* in the environment"
+        ) from error
+
+
+def print_logs(uri: str, namespace: str, trial: str, digest: Digest, environment: Mapping[str, str]) -> None:
+    """The end of every process's output."""
+    prefix = f"{data_prefix(namespace, digest)}logs/"
+    with _store(uri, environment) as store:
+        keys = [entry.key for entry in store.list(prefix)]
+        for key in keys:
+            sys.stdout.write(f"--- {key.removeprefix(prefix)}\n{store.get(key).decode(errors='replace')}\n")
+    if not keys:
+        raise CliError(f"nothing below {uri}/{prefix}: no attempt of {trial} has ended yet, or it is another store")
+
+
+def fetch_report(uri: str, namespace: str, folder: Path, environment: Mapping[str, str]) -> Path:
+    """Everything that belongs to the page at `uri`, into that folder; the page there."""
+    digest = Digest.parse(uri.split("/")[-2])
+    address = uri.removesuffix(f"/{data_prefix(namespace, digest)}{REPORT_PAGE}")
+    with _store(address, environment) as store:
+        for output in _result(store, result_key(namespace, digest)).outputs:
+            data = store.get(data_prefix(namespace, digest) + output.key)
+            if hashlib.sha256(data).hexdigest() != output.sha256:
+                raise CliError(f"{output.key} of the report is not what was written: delete its trial, it is made anew")
+            path = folder / output.key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    return folder / REPORT_PAGE
+
+
+def _result(store: Store, key: str) -> Result:
+    try:
+        return Result.model_validate_json(store.get(key))
+    except ValidationError as error:
+        raise CliError(f"{key} is no result of a trial ({error.error_count()} errors): who wrote there?") from error

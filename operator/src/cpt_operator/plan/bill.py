@@ -1,0 +1,79 @@
+"""What an experiment's trials took, beside what the study's protocol would have.
+
+    4 rates, rungs of 1B and 2B, half of the rates dropped at the first; cooldowns are a fifth:
+
+    naive            8.0B   4 runs of 2B
+    separate         8.0B   what was trained instead, each point as a run of its own: 4 to 1B, 2 to 2B
+    arms             6.4B   the same with shared trunks: 4 x 1B, and 2 x 1.2B more
+    control          …      and what equal trials had trained before is taken off at the end
+
+Only what has a result is counted. Price: one walk over the trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
+from cpt_api.result import Outcome
+from cpt_api.trial import Bill, TrialType
+from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_operator.plan.segments import Segments
+from cpt_operator.plan.sweep import CONTROL
+from cpt_operator.plan.types import Succeeded
+
+
+def bill_of(segments: Segments, naive: Tokens) -> Bill:
+    """Of everything that has ended."""
+    control = {digest for (name, *_), digest in segments.added.items() if name == CONTROL}
+    arms = set(segments.added.values()) - control
+    own = [
+        outcome.result
+        for trial in segments.trials.all()
+        if isinstance(outcome := segments.outcomes.get(trial.digest), Succeeded) and not outcome.reused
+    ]
+    flops = [result.flops.total for result in own if result.type is TrialType.TRAIN and result.flops]
+    return Bill(
+        naive_tokens=naive,
+        separate_tokens=_separate(segments, arms),
+        arm_tokens=_trained(segments, arms),
+        control_tokens=_trained(segments, control),
+        reused_tokens=_trained(segments, {digest for digest in arms | control if _is_reused(segments, digest)}),
+        training_gigaflops=round(sum(flops) / 1e9),
+        gpu_seconds=round(sum(result.gpu_seconds for result in own)),
+    )
+
+
+def _separate(segments: Segments, arms: AbstractSet[Digest]) -> Tokens:
+    """Every cooled end from the start, and every trunk that diverged as far as it came."""
+    points: dict[Digest, int] = {}
+    trunks: dict[tuple[str, LearningRate, int], dict[Digest, int]] = {}
+    for (name, rate, seed, end, cooled), digest in segments.added.items():
+        if digest in arms and cooled and segments.can_continue(digest) and digest in segments.outcomes:
+            points[digest] = end
+        elif digest in arms and not cooled:
+            trunks.setdefault((name, rate, seed), {})[digest] = _tokens(segments, digest)
+    for trunk in trunks.values():
+        points |= {digest: sum(trunk.values()) for digest in trunk if not segments.can_continue(digest)}
+    return Tokens(sum(points.values()))
+
+
+def _trained(segments: Segments, digests: Iterable[Digest]) -> Tokens:
+    return Tokens(sum(_tokens(segments, digest) for digest in digests))
+
+
+def _tokens(segments: Segments, digest: Digest) -> int:
+    """All that was planned; of a diverged segment what its result says, within that."""
+    planned = segments.trials.tokens(digest)
+    match segments.outcomes.get(digest):
+        case Succeeded(result) if result.outcome is Outcome.COMPLETED:
+            return planned
+        case Succeeded(result):
+            return min(planned, max(0, int(result.numbers.get("tokens", 0))))
+        case _:
+            return 0
+
+
+def _is_reused(segments: Segments, digest: Digest) -> bool:
+    outcome = segments.outcomes.get(digest)
+    return isinstance(outcome, Succeeded) and outcome.reused

@@ -1,0 +1,95 @@
+"""The report: the last trial of an experiment. Nothing hangs on it, so its failure fails nothing.
+
+Its digest names results only: the decisions and the base's evaluation. Names and the bill travel beside them, unhashed,
+in `run.legend`. It carries the experiment's uid, as a Preflight does: a page with names on it belongs to one
+experiment, and making it costs seconds.
+
+    answered    LearningRate at 65536: 88176c…    LearningRate at 131072: dfda1b…
+    legend      demo; 5f1c… is python, 90ab… is perl; naive 1.05M, arms 1.2M, control 0.4M
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cpt_api.experiment import StageStatus
+from cpt_api.trial import Answered, CPTTrialSpec, DataName, Legend, Question, ReportWork, TrialRef, TrialType
+from cpt_api.values import Digest, Tokens
+from cpt_operator.plan.bill import bill_of
+from cpt_operator.plan.question import metrics_of
+from cpt_operator.plan.segments import Segments
+from cpt_operator.plan.types import Context, Failed, Succeeded
+
+STAGE = "report"
+_NAMES_MAX = 256
+"""As in the schema; what is left out is shown by its digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """How far the report is."""
+
+    digest: Digest
+    state: str
+    """Running, Decided or Failed, as in the status of a stage."""
+    reason: str | None = None
+    """Why there is none."""
+
+    @property
+    def page(self) -> Digest | None:
+        """Whose page it is, once it is there."""
+        return self.digest if self.state == "Decided" else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more is to be waited for."""
+        return self.state != "Running"
+
+
+def plan_report(segments: Segments, context: Context, naive: Tokens) -> Reported:
+    """Add the report of an experiment whose every stage is decided."""
+    target, retention = metrics_of(segments.inputs)
+    work = ReportWork(
+        experiment_uid=context.experiment_uid,
+        target=target,
+        retention=retention,
+        baseline=TrialRef(digest=segments.baseline),
+        answered=_answered(segments),
+    )
+    prepared = segments.inputs.prepared
+    names = {digest: name for name, digest in sorted(prepared.items(), reverse=True)}  # the first of two names counts
+    legend = Legend(
+        title=context.experiment or None,
+        names=tuple(DataName(digest=digest, name=name) for digest, name in sorted(names.items())[:_NAMES_MAX]),
+        bill=bill_of(segments, naive),
+    )
+    digest = segments.trials.add(CPTTrialSpec(type=TrialType.REPORT, report=work), STAGE, "report", legend=legend)
+    match segments.outcomes.get(digest):
+        case Succeeded():
+            return Reported(digest, "Decided")
+        case Failed(reason, message):
+            return Reported(digest, "Failed", f"no report: {reason}: {message}"[:1024])
+        case _:
+            return Reported(digest, "Running")
+
+
+def _answered(segments: Segments) -> tuple[Answered, ...]:
+    """Every question that has an answer, in the order in which the recipe came to it.
+
+    A question that was asked again, such as of a grid that was widened, stands here twice: the last answer counts.
+    """
+    found: dict[tuple[Question, Tokens | None], list[Digest]] = {}
+    for trial in segments.trials.all():
+        if (asked := trial.spec.decide) and isinstance(segments.outcomes.get(trial.digest), Succeeded):
+            found.setdefault((asked.question, asked.rung_tokens), []).append(trial.digest)
+    return tuple(
+        Answered(question=question, tokens=tokens, decisions=tuple(TrialRef(digest=digest) for digest in digests))
+        for (question, tokens), digests in found.items()
+    )
+
+
+def stage_of(report: Reported | None) -> StageStatus:
+    """As the experiment's status shows it."""
+    return StageStatus(
+        name=STAGE, state=report.state if report else "Waiting", reason=report.reason if report else None
+    )
