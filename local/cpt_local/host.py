@@ -97,6 +97,9 @@ def _go(upstream: Sequence[str]) -> str | None:
     return None
 
 
+_OF_PODS = "/tmp"  # noqa: S108 - nothing is written there
+
+
 def _folders() -> str | None:
     for place in (state_root(), cache.root(), Path(sys.prefix)):
         if any(place.is_relative_to(hidden) for hidden in HIDDEN):
@@ -104,6 +107,10 @@ def _folders() -> str | None:
                 f"{place} lies below {', '.join(HIDDEN)}, which a node does not see: put the repository elsewhere, or "
                 "set XDG_STATE_HOME and XDG_CACHE_HOME"
             )
+    if Path(sys.prefix).is_relative_to(_OF_PODS):
+        return (
+            f"{sys.prefix} lies below {_OF_PODS}, where every pod has a folder of its own: put the repository elsewhere"
+        )
     if file_system(state_root(), Path("/proc/mounts").read_text()) == "overlay":
         return (
             f"{state_root()} lies on an overlay, on which containers cannot be stacked: set XDG_STATE_HOME to a volume"

@@ -113,6 +113,11 @@ NEW_TRIALS = [
         "what has a weight of 0 takes no part: remove it",
         id="weight of zero",
     ),
+    pytest.param(
+        {"type": "Merge", "merge": {"inputs": [{"weight": "1"}]}},
+        "expected exactly one of model and segment",
+        id="weight of nothing",
+    ),
     pytest.param(LOOK | {"type": "Report"}, "the block 'report' goes with type Report", id="no report"),
     pytest.param(
         changed(PREPARE, "prepare.source", {"uri": "s3://cpt/x"}),

@@ -9,7 +9,7 @@ import pytest
 from cpt_local import host, s3, tenants
 from cpt_local.cgroups import hierarchies
 from cpt_local.cluster import Cluster
-from cpt_local.errors import CommandError, LocalError
+from cpt_local.errors import CommandError, LocalError, UnsuitableError
 from cpt_local.main import main
 from cpt_local.processes import run
 
@@ -35,6 +35,13 @@ def test_hierarchies(mounts: str, want: list[str]) -> None:
 def test_file_systems(place: str, want: str) -> None:
     """The deepest mount above a folder tells what it lies on."""
     assert host.file_system(Path(place), "overlay / overlay rw 0 0\n/dev/vdb /state ext4 rw 0 0") == want
+
+
+def test_a_repository_that_pods_cannot_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images hold this machine's folders, and a pod's own /tmp would hide one there."""
+    monkeypatch.setattr("sys.prefix", "/tmp/clone/.venv")
+    with pytest.raises(UnsuitableError, match="put the repository elsewhere"):
+        host.check(())
 
 
 class TestIdentities:

@@ -340,6 +340,11 @@ class TestInvalid:
                 "must be unique",
                 id="two meanings",
             ),
+            pytest.param(
+                {"datasets": [{"name": f"d{n}", "uri": f"s3://cpt/sources/{n}.txt"} for n in range(256)]},
+                "more than the 256",
+                id="too many inputs",
+            ),
         ],
     )
     def test_message(self, changes: dict[str, object], want: str) -> None:

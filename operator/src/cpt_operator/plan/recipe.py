@@ -29,6 +29,8 @@ _THRESHOLD = Amount.parse("0.02")
 _SCREENING_SHARE = Share.parse("0.5")
 _COOLDOWN_SHARE = Share.parse("0.2")
 _ERROR_RATE = Share.parse("0.05")
+INPUTS_MAX = 256
+"""Of a Preflight, by its schema."""
 
 
 class InvalidRecipeError(ValueError):
@@ -149,6 +151,7 @@ def resolve(spec: CPTExperimentSpec) -> Recipe:
     _check_lengths(recipe)
     _check_durations(recipe)
     _check_names(recipe)
+    _check_number(recipe)
     return recipe
 
 
@@ -226,6 +229,15 @@ def _check_names(recipe: Recipe) -> None:
         if not metric.data and not metric.datasets:
             raise InvalidRecipeError(f"evaluation.{field} with suite Heldout needs data or datasets")
         _check_metric(field, metric, trained_on)
+
+
+def _check_number(recipe: Recipe) -> None:
+    inputs = bool(recipe.spec.model.uri) + len(recipe.trained_on) + len(recipe.held_out)
+    if inputs > INPUTS_MAX:
+        raise InvalidRecipeError(
+            f"{inputs} inputs (model, datasets, held-out texts) are more than the {INPUTS_MAX} that one Preflight "
+            "looks at: spread the datasets over several experiments; what they have in common is trained once"
+        )
 
 
 def _check_metric(field: str, metric: Target | Retention, trained_on: set[str]) -> None:
