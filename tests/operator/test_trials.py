@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import timedelta
 from typing import Any
 
@@ -611,6 +612,15 @@ class TestCleanUp:
         assert len(world.jobs()) == 1
         await world.settle(86_400)
         assert world.jobs() == []
+
+    async def test_a_job_that_another_leader_has_just_made_stays(self) -> None:
+        """It can be seen before the record of its attempt: deleting it would stop the other's pods."""
+        world, job = await running()
+        body = deepcopy(world.objects[job.key])
+        body["metadata"] |= {"name": "look-2", "uid": "uid-of-the-other"}
+        world.put(Kind.JOB, body)
+        await world.settle(60)
+        assert {each.name for each in world.jobs()} == {"look-1", "look-2"}
 
     async def test_a_deleted_finished_job_means_nothing(self) -> None:
         """Its trial stays as it is."""

@@ -219,16 +219,22 @@ def _in_the_way(runtime: Runtime, job: Record) -> Verdict:
 async def _delete_jobs(runtime: Runtime, view: TrialView, attempts: Attempts) -> float | None:
     """Jobs whose attempt has ended, or shall end; when the next one is due, in seconds.
 
-    A finished job re-creates nothing and stays for its logs; any other would make its pods again.
+    A finished job re-creates nothing and stays for its logs; any other would make its pods again. A job without a record
+    is of an attempt that another leader has just begun: the job was seen before the status that tells of it.
     """
     settings, attempt = runtime.settings, record_of.open_attempt(attempts)
     name = view.record.name
     closed = {job_name(name, a.number): a.completion_time for a in attempts.last}
     last = job_name(name, attempts.total)
+    recorded = {job_name(name, number) for number in range(1, attempts.total + 1)}
     waits = []
     for job in runtime.store.jobs_of(view.record.uid):
         is_open = attempt is not None and job.name == last
-        if job.deleting or (is_open and not (view.stop and not pytorchjob.is_finished(job))):
+        if (
+            job.deleting
+            or job.name not in recorded
+            or (is_open and not (view.stop and not pytorchjob.is_finished(job)))
+        ):
             continue
         is_last_failure = job.name == last and not has_succeeded(view.record.status)
         ttl = settings.failed_jobs_ttl_seconds if is_last_failure else settings.finished_jobs_ttl_seconds

@@ -1,4 +1,7 @@
-"""An operator that is killed and upgraded in mid-experiment, and a cluster that forgot everything but the store."""
+"""An operator that is killed and upgraded in mid-experiment, and a cluster that forgot everything but the store.
+
+It comes after the tests that look at what is finished, and takes it down.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,9 @@ class TestInMidExperiment:
     def test_killed_and_upgraded(self, swept: Lab) -> None:
         """Kills at random moments and a `helm upgrade`: every digest has one attempt, and the answer is reached."""
         rng = random.Random(7)
-        swept.apply(experiment(swept, "restarted", RATES))
+        restarted = experiment(swept, "restarted", RATES)
+        del restarted["spec"]["datasets"][1:]
+        swept.apply(restarted)
         for number in range(KILLS):
             time.sleep(rng.uniform(2, 8))  # random moments are the point
             for pid in operators():
@@ -63,7 +68,7 @@ class TestInMidExperiment:
         assert status["ledger"]["tokensTrained"] == "0"
         assert status["datasets"] == before["datasets"]
         started = [item for item in swept.trials_of("one") if item["status"]["attempts"]["total"]]
-        assert {item["spec"]["type"] for item in started} == {"Preflight"}
+        assert {item["spec"]["type"] for item in started} == {"Preflight", "Report"}  # both speak of this experiment
 
     def test_uninstalling_keeps_experiments(self, swept: Lab) -> None:
         """The chart leaves definitions and objects, deletion works without an operator, and it comes back as it was."""
