@@ -219,8 +219,8 @@ def _in_the_way(runtime: Runtime, job: Record) -> Verdict:
 async def _delete_jobs(runtime: Runtime, view: TrialView, attempts: Attempts) -> float | None:
     """Jobs whose attempt has ended, or shall end; when the next one is due, in seconds.
 
-    A finished job re-creates nothing and stays for its logs; any other would make its pods again. A job without a record
-    is of an attempt that another leader has just begun: the job was seen before the status that tells of it.
+    A finished job re-creates nothing and stays for its logs; any other would make its pods again. A job without a
+    record is of an attempt that another leader has just begun: it was seen before the status that tells of it.
     """
     settings, attempt = runtime.settings, record_of.open_attempt(attempts)
     name = view.record.name
