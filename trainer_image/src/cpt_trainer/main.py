@@ -23,6 +23,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,8 @@ log = structlog.get_logger()
 VERBS = tuple(type_.value.lower() for type_ in TrialType)
 _LOG_SECONDS = 20.0
 """For the end of the output: it must not cost the grace that a pod has."""
+_CULPRIT_SECONDS = 3.0
+"""A rank that lost another one ends after it, so that the pod ends with the code that tells the cause."""
 
 Environment = Mapping[str, str]
 
@@ -87,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     structlog.contextvars.bind_contextvars(trial=trial.document.name, attempt=trial.document.attempt, rank=place.rank)
     code, tail = watch(lambda: _attempt(verb, trial, place, words))
     _keep_tail(trial, place, tail)
+    if place.worker and code == ExitCode.HANG:
+        time.sleep(_CULPRIT_SECONDS)
     sys.exit(code)
 
 
