@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpt_api.result import Estimate
-from cpt_api.trial import TrialRef
+from cpt_api.trial import DecideWork, TrialRef
 from cpt_api.values import Digest
 from cpt_trainer.decide.estimates import Estimated, TextSums, rounded
-from cpt_trainer.decide.noise import RunNoise
+from cpt_trainer.decide.noise import RunNoise, run_noise, with_runs
 
 LEVEL = 0.95
 """Of two-sided intervals."""
@@ -60,6 +60,19 @@ def interval(estimated: Estimated, confidence: float = LEVEL, picked_from: int =
     """To nine digits."""
     lower, upper = estimated.interval(confidence, picked_from=picked_from)
     return rounded(lower), rounded(upper)
+
+
+def noise_of(work: DecideWork, models: Models) -> RunNoise | None:
+    """On the target, from the controls that have a score."""
+    controls = [[models[known(trial)] for trial in control.trials] for control in work.controls]
+    return run_noise([[scores.target for scores in control if scores] for control in controls])
+
+
+def gain(saved: Estimated, noise: RunNoise | None, *, picked_from: int) -> Estimate:
+    """Of a recipe that was picked from so many: without run noise there is a number, and no claim."""
+    if noise is None:
+        return Estimate(value=rounded(saved.value))
+    return estimate(with_runs(saved, noise, runs=1), picked_from=picked_from)
 
 
 def spread(noise: RunNoise | None) -> Estimate | None:

@@ -28,11 +28,23 @@ from cpt_api.result import Decision, DurationArm, DurationChoice, Estimate
 from cpt_api.trial import DatasetArms, DecideWork, Question
 from cpt_api.values import Digest, Tokens
 from cpt_trainer.decide import duration_words as words
-from cpt_trainer.decide.document import LEVEL, ONE_SIDED, Models, Scores, Texts, estimate, interval, known, spread
+from cpt_trainer.decide.document import (
+    LEVEL,
+    ONE_SIDED,
+    Models,
+    Scores,
+    Texts,
+    estimate,
+    gain,
+    interval,
+    known,
+    noise_of,
+    spread,
+)
 from cpt_trainer.decide.estimates import Estimated, TextSums, difference, level, rounded
 from cpt_trainer.decide.joint import MaximumNull, correlations
 from cpt_trainer.decide.judgement import t_of
-from cpt_trainer.decide.noise import RunNoise, run_noise, with_runs
+from cpt_trainer.decide.noise import RunNoise, with_runs
 
 METHOD = "duration/1"
 """Changes with the procedure: equal methods and equal inputs give equal documents."""
@@ -54,8 +66,7 @@ class Ladder:
 
 def decide(work: DecideWork, models: Models) -> Decision:
     """The answer for every dataset, by digest."""
-    controls = [[models[known(trial)] for trial in control.trials] for control in work.controls]
-    noise = run_noise([[scores.target for scores in control if scores] for control in controls])
+    noise = noise_of(work, models)
     entries = sorted(work.datasets, key=lambda entry: known(entry.dataset))
     return Decision(
         question=Question.DURATION,
@@ -200,7 +211,11 @@ def _found(
         go_on=not diverged and not missing and _may_gain(last_step, rule.threshold),
         diverged=diverged,
         missing=missing,
-        gain=_gain(difference(base.target, chosen.target), noise, len(scores) * rule.picked_from(ladder.chosen)),
+        gain=gain(
+            difference(base.target, chosen.target),
+            noise,
+            picked_from=len(scores) * rule.picked_from(ladder.chosen),
+        ),
         lost=estimate(difference(chosen.retention, base.retention), ONE_SIDED) if chosen.retention else None,
     )
 
@@ -242,10 +257,3 @@ def _arm(tokens: Tokens, trial: Digest, scores: Scores, ladder: Ladder, rule: Ru
 
 def _diverged(tokens: Tokens, trial: Digest) -> DurationArm:
     return DurationArm(tokens=tokens, trial=trial, outcome="Diverged")
-
-
-def _gain(saved: Estimated, noise: RunNoise | None, durations: int) -> Estimate:
-    """Of a recipe: without run noise there is a number, and no claim."""
-    if noise is None:
-        return Estimate(value=rounded(saved.value))
-    return estimate(with_runs(saved, noise, runs=1), picked_from=durations)

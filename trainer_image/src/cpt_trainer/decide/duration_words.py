@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cpt_api.trial import DecideWork
 from cpt_api.values import Tokens
 from cpt_trainer.decide.noise import RunNoise
-from cpt_trainer.decide.words import cut, listed, number, of_gain, of_noise, of_retention
+from cpt_trainer.decide.words import cut, listed, number, of_doubt, of_gain, of_noise, of_retention
 
 if TYPE_CHECKING:
     from cpt_trainer.decide.duration import Found, Ladder
@@ -35,10 +35,11 @@ def of_divergence(diverged: Sequence[Tokens], missing: Sequence[Tokens]) -> str:
 def of_choice(found: Found, work: DecideWork, noise: RunNoise | None) -> str:
     """Why this one, and why not longer."""
     diverged = listed(map(str, found.diverged))
+    failed = f"these arms failed: {listed(map(str, found.missing))} tokens" if found.missing else ""
     sentences = [
         _of_set(found.ladder),
         _of_step(found, float(work.target.threshold)),
-        _of_doubt(noise, found.missing),
+        of_doubt(noise, failed),
         f"The trunk diverged before {diverged} tokens." if diverged else "",
         "Conditional on its one trunk." if len(found.ladder.behind) > 1 else "",
         of_gain(found.gain),
@@ -69,13 +70,3 @@ def _of_step(found: Found, threshold: float) -> str:
     if step.upper <= threshold:
         return f"{sentence}: not more than {number(threshold)}, longer is not worth it."
     return f"{sentence}: longer may be worth it." if found.go_on else f"{sentence}."
-
-
-def _of_doubt(noise: RunNoise | None, missing: Sequence[Tokens]) -> str:
-    """Why it is not sure."""
-    doubts = []
-    if noise is None:
-        doubts.append("there is no estimate of the run noise")
-    if missing:
-        doubts.append(f"these arms failed: {listed(map(str, missing))} tokens")
-    return f"Undecided: {' and '.join(doubts)}." if doubts else ""

@@ -16,13 +16,13 @@ rate, the loss to the best one) allow for the picking: plain ones cover in 90 of
 
 from __future__ import annotations
 
-from cpt_api.result import Decision, Estimate, RateArm, RateChoice
+from cpt_api.result import Decision, RateArm, RateChoice
 from cpt_api.trial import DatasetArms, DecideWork, Question
 from cpt_api.values import Digest, LearningRate
 from cpt_trainer.decide import words
-from cpt_trainer.decide.document import ONE_SIDED, Models, Scores, estimate, interval, known, spread
-from cpt_trainer.decide.estimates import Estimated, difference, level, rounded
-from cpt_trainer.decide.noise import RunNoise, run_noise, with_runs
+from cpt_trainer.decide.document import ONE_SIDED, Models, Scores, estimate, gain, interval, known, noise_of, spread
+from cpt_trainer.decide.estimates import difference, level, rounded
+from cpt_trainer.decide.noise import RunNoise
 from cpt_trainer.decide.race import Race, fitted_vertex, race
 
 METHOD = "learning-rate/1"
@@ -31,8 +31,7 @@ METHOD = "learning-rate/1"
 
 def decide(work: DecideWork, models: Models) -> Decision:
     """The answer for every dataset, by digest."""
-    controls = [[models[known(trial)] for trial in control.trials] for control in work.controls]
-    noise = run_noise([[scores.target for scores in control if scores] for control in controls])
+    noise = noise_of(work, models)
     entries = sorted(work.datasets, key=lambda entry: known(entry.dataset))
     return Decision(
         question=Question.LEARNING_RATE,
@@ -62,12 +61,12 @@ def _choice(entry: DatasetArms, work: DecideWork, models: Models, noise: RunNois
     assert work.last is not None, "this question says so"
     outcome = race({rate: found.target for rate, found in scores.items()}, noise, work.rungs, last=work.last)
     chosen = scores[outcome.chosen]
-    gain = _gain(difference(base.target, chosen.target), noise, len(scores))
+    gained = gain(difference(base.target, chosen.target), noise, picked_from=len(scores))
     lost = estimate(difference(chosen.retention, base.retention), ONE_SIDED) if chosen.retention else None
     sentences = [
         words.of_choice(outcome, diverged),
-        words.of_doubt(noise, entry.missing),
-        words.of_gain(gain),
+        words.of_doubt(noise, words.failed_rates(entry.missing)),
+        words.of_gain(gained),
         words.of_retention(lost, work.retention),
     ]
     return RateChoice(
@@ -79,7 +78,7 @@ def _choice(entry: DatasetArms, work: DecideWork, models: Models, noise: RunNois
         survivors=tuple(rate for rate in scores if rate not in outcome.dropped),
         chosen=outcome.chosen,
         verdict="Undecided" if noise is None or entry.missing else "Chosen",
-        gain=gain,
+        gain=gained,
         retention_loss=lost,
         fitted_vertex=fitted_vertex({rate: behind.value for rate, behind in outcome.behind.items()}, diverged),
         reason=" ".join(filter(None, sentences)),
@@ -106,10 +105,3 @@ def _arm(rate: LearningRate, trial: Digest, scores: Scores, outcome: Race) -> Ra
 
 def _diverged(rate: LearningRate, trial: Digest) -> RateArm:
     return RateArm(learning_rate=rate, trial=trial, outcome="Diverged")
-
-
-def _gain(saved: Estimated, noise: RunNoise | None, rates: int) -> Estimate:
-    """Of a recipe: without run noise there is a number, and no claim."""
-    if noise is None:
-        return Estimate(value=rounded(saved.value))
-    return estimate(with_runs(saved, noise, runs=1), picked_from=rates)

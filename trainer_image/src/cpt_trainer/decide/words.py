@@ -61,14 +61,16 @@ def of_choice(outcome: Race, diverged: Sequence[LearningRate]) -> str:
     return sentence + (f" Diverged: {listed(map(str, diverged))}." if diverged else "")
 
 
-def of_doubt(noise: RunNoise | None, missing: Sequence[LearningRate]) -> str:
-    """Why the choice is not sure; empty when it is."""
-    doubts = []
-    if noise is None:
-        doubts.append("there is no estimate of the run noise")
-    if missing:
-        doubts.append(f"these arms failed and might have been better: {listed(map(str, missing))}")
-    return f"Undecided: {' and '.join(doubts)}." if doubts else ""
+def of_doubt(noise: RunNoise | None, failed: str) -> str:
+    """Why the choice is not sure; empty when it is. `failed`: which arms did, in words, or empty."""
+    unknown = "there is no estimate of the run noise" if noise is None else ""
+    doubts = " and ".join(filter(None, [unknown, failed]))
+    return f"Undecided: {doubts}." if doubts else ""
+
+
+def failed_rates(missing: Sequence[LearningRate]) -> str:
+    """Arms that have no score."""
+    return f"these arms failed and might have been better: {listed(map(str, missing))}" if missing else ""
 
 
 def of_gain(gain: Estimate) -> str:
