@@ -25,7 +25,7 @@ from cpt_api.digest import input_digests, trial_digest
 from cpt_api.layout import RESULT_MAX_BYTES, data_prefix, progress_key, result_key
 from cpt_api.model import canonical_json
 from cpt_api.result import DocumentError, Progress, Result
-from cpt_api.trial import CPTTrialSpec, TrialDocument, TrialType
+from cpt_api.trial import CPTTrialSpec, TrialDocument, TrialRef, TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_trainer.errors import ConfigError, DataError, MissingError
 from cpt_trainer.store import Store
@@ -165,6 +165,12 @@ def put_progress(trial: Trial, *, tokens: int, planned_tokens: int, step: int, *
         **fields,
     )
     trial.store.put(progress_key(trial.namespace, trial.digest), canonical_json(progress.to_dict()))
+
+
+def known(reference: TrialRef) -> Digest:
+    """The digest of a reference in a trial that runs."""
+    assert reference.digest is not None, "a trial that runs is resolved"
+    return reference.digest
 
 
 def _parsed(data: bytes) -> Result:

@@ -14,10 +14,11 @@ from typing import Literal
 
 from cpt_api.trial import Arm, DatasetArms
 from cpt_api.values import Digest, LearningRate, Tokens
-from cpt_trainer.decide.document import Models, Scores, Texts, known
+from cpt_trainer.decide.document import Models, Scores, Texts
 from cpt_trainer.decide.estimates import Estimated, TextSums, level
 from cpt_trainer.decide.judgement import t_of
 from cpt_trainer.decide.noise import RunNoise, with_runs
+from cpt_trainer.trial import known
 
 Controls = Mapping[tuple[LearningRate, Tokens | None], Sequence[Scores | None]]
 """Runs of the control by rate and tokens; None: it diverged."""

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpt_api.result import Estimate
-from cpt_api.trial import DecideWork, TrialRef
+from cpt_api.trial import DecideWork
 from cpt_api.values import Digest
 from cpt_trainer.decide.estimates import Estimated, TextSums, rounded
 from cpt_trainer.decide.noise import RunNoise, run_noise, with_runs
+from cpt_trainer.trial import known
 
 LEVEL = 0.95
 """Of two-sided intervals."""
@@ -36,12 +37,6 @@ class Scores:
 
 Models = Mapping[Digest, Scores | None]
 """By trial; None: it diverged."""
-
-
-def known(reference: TrialRef) -> Digest:
-    """The digest of a reference in a trial that runs."""
-    assert reference.digest is not None, "a trial that runs is resolved"
-    return reference.digest
 
 
 def estimate(estimated: Estimated, confidence: float = LEVEL, *, picked_from: int = 1) -> Estimate:

@@ -37,7 +37,6 @@ from cpt_trainer.decide.document import (
     estimate,
     gain,
     interval,
-    known,
     noise_of,
     spread,
 )
@@ -45,6 +44,7 @@ from cpt_trainer.decide.estimates import Estimated, TextSums, difference, level,
 from cpt_trainer.decide.joint import MaximumNull, correlations
 from cpt_trainer.decide.judgement import t_of
 from cpt_trainer.decide.noise import RunNoise, with_runs
+from cpt_trainer.trial import known
 
 METHOD = "duration/1"
 """Changes with the procedure: equal methods and equal inputs give equal documents."""

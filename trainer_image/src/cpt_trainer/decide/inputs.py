@@ -17,11 +17,11 @@ import numpy as np
 from cpt_api.result import HeldOutScore, Outcome, Result
 from cpt_api.trial import DecideWork, DecisionMetric, TrialRef, TrialType
 from cpt_api.values import Digest
-from cpt_trainer.decide.document import Scores, known
+from cpt_trainer.decide.document import Scores
 from cpt_trainer.decide.estimates import TextSums, text_sums
 from cpt_trainer.errors import DamagedError, DataError
 from cpt_trainer.tables import Items, from_parquet
-from cpt_trainer.trial import Trial
+from cpt_trainer.trial import Trial, known
 
 _THREADS = 16
 """They wait for the store most of the time."""

@@ -20,10 +20,11 @@ from cpt_api.result import Decision, RateArm, RateChoice
 from cpt_api.trial import DatasetArms, DecideWork, Question
 from cpt_api.values import Digest, LearningRate
 from cpt_trainer.decide import words
-from cpt_trainer.decide.document import ONE_SIDED, Models, Scores, estimate, gain, interval, known, noise_of, spread
+from cpt_trainer.decide.document import ONE_SIDED, Models, Scores, estimate, gain, interval, noise_of, spread
 from cpt_trainer.decide.estimates import difference, level, rounded
 from cpt_trainer.decide.noise import RunNoise
 from cpt_trainer.decide.race import Race, fitted_vertex, race
+from cpt_trainer.trial import known
 
 METHOD = "learning-rate/1"
 """Changes with the procedure: equal methods and equal inputs give equal documents."""

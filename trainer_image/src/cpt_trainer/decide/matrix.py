@@ -16,11 +16,12 @@ from cpt_api.result import Cell
 from cpt_api.trial import DecideWork
 from cpt_api.values import Digest
 from cpt_trainer.decide.against import Case, Compared
-from cpt_trainer.decide.document import Scores, interval, known
+from cpt_trainer.decide.document import Scores, interval
 from cpt_trainer.decide.estimates import Estimated, TextSums, level, rounded
 from cpt_trainer.decide.holm import stands_out
 from cpt_trainer.decide.judgement import two_sided
 from cpt_trainer.decide.noise import RunNoise, run_noise, with_runs
+from cpt_trainer.trial import known
 
 _FALSE_MARKS = 0.05
 """Part of the marks that is expected to stand for nothing."""

@@ -26,13 +26,14 @@ from cpt_api.result import Cell, Decision, Estimate, Judgement, Screened, Screen
 from cpt_api.trial import Arm, DecideWork, DecisionMetric, Question
 from cpt_trainer.decide import screening_words as words
 from cpt_trainer.decide.against import Case, Compared, Controls, compare
-from cpt_trainer.decide.document import ONE_SIDED, Models, Texts, estimate, known, spread
+from cpt_trainer.decide.document import ONE_SIDED, Models, Texts, estimate, spread
 from cpt_trainer.decide.estimates import difference, level, rounded
 from cpt_trainer.decide.joint import MaximumNull, correlations
 from cpt_trainer.decide.judgement import Evidence, Rule, judge, undecided
 from cpt_trainer.decide.matrix import columns, matrix
 from cpt_trainer.decide.noise import RunNoise, run_noise, with_runs
 from cpt_trainer.decide.words import cut
+from cpt_trainer.trial import known
 
 METHOD = "screening/1"
 """Changes with the procedure: equal methods and equal inputs give equal documents."""

@@ -11,7 +11,7 @@ from cpt_api.values import Digest
 from cpt_trainer.report.drawing import LIGHT, draw
 from cpt_trainer.report.findings import Findings, Metric
 from cpt_trainer.report.panels import bars, draw_base, name_metric
-from cpt_trainer.report.section import Cell, Figure, Section, Table, amount
+from cpt_trainer.report.section import Cell, Figure, Section, Table, amount, at_most, bounds
 
 Choices = Sequence[tuple[str, DurationChoice]]
 """The last answer for each dataset, by its name."""
@@ -59,14 +59,13 @@ def _chosen(choices: Choices) -> Table:
 
 
 def _choice(name: str, choice: DurationChoice) -> tuple[Cell, ...]:
-    gain, lost = choice.gain, choice.retention_loss
     return (
         name,
         choice.verdict,
         str(choice.learning_rate),
         int(choice.chosen) if choice.chosen is not None else None,
-        *((gain.value, gain.lower, gain.upper) if gain else (None, None, None)),
-        *((lost.value, lost.upper) if lost else (None, None)),
+        *bounds(choice.gain),
+        *at_most(choice.retention_loss),
     )
 
 
@@ -84,7 +83,7 @@ def _arms(choices: Choices) -> Table:
                 arm.target,
                 *(arm.target_interval or (None, None)),
                 arm.retention,
-                *((behind.value, behind.lower, behind.upper) if (behind := arm.behind_best) else (None, None, None)),
+                *bounds(arm.behind_best),
                 "yes" if arm.acceptable else "no",
             )
             for name, choice in choices

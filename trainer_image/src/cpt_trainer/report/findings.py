@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from cpt_api.model import canonical_json
 from cpt_api.result import Decision, Result
-from cpt_api.trial import Bill, DecisionMetric, Legend, Question, ReportWork, TrialRef, TrialType
+from cpt_api.trial import Bill, DecisionMetric, Legend, Question, ReportWork, TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_trainer.errors import ConfigError, DataError
-from cpt_trainer.trial import Trial
+from cpt_trainer.trial import Trial, known
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def read_findings(trial: Trial) -> Findings:
     work, legend = trial.spec.report, trial.spec.run.legend or Legend()
     assert work is not None, "main chose the verb by the type"
     names = _names(legend)
-    base = trial.result_of(_known(work.baseline), TrialType.EVALUATE)
+    base = trial.result_of(known(work.baseline), TrialType.EVALUATE)
     return Findings(
         trial=trial.digest,
         title=legend.title or trial.document.name,
@@ -119,7 +119,7 @@ def _names(legend: Legend) -> dict[Digest, str]:
 
 def _metric(name: str, metric: DecisionMetric, base: Result, names: Mapping[Digest, str]) -> Metric:
     scores = {score.text: score.bits_per_byte for score in base.held_out}
-    texts = [_known(text) for text in metric.held_out]
+    texts = [known(text) for text in metric.held_out]
     missing = [text.short for text in texts if text not in scores]
     if missing:
         raise DataError(f"the Evaluate trial {base.digest.short}… has no score of text {missing[0]}…: score it there")
@@ -135,7 +135,7 @@ def _answers(trial: Trial, work: ReportWork) -> list[Answer]:
     answers = []
     for answered in work.answered:
         for reference in answered.decisions:
-            digest = _known(reference)
+            digest = known(reference)
             decision = trial.result_of(digest, TrialType.DECIDE).decision
             if decision is None or decision.question is not answered.question:
                 found = decision.question if decision else "nothing"
@@ -144,8 +144,3 @@ def _answers(trial: Trial, work: ReportWork) -> list[Answer]:
                 )
             answers.append(Answer(answered.question, answered.tokens, digest, decision))
     return answers
-
-
-def _known(reference: TrialRef) -> Digest:
-    assert reference.digest is not None, "a trial that runs is resolved"
-    return reference.digest

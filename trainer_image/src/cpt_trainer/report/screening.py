@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpt_api.result import Cell as Effect
-from cpt_api.result import Estimate, Judgement, Screened
+from cpt_api.result import Judgement, Screened
 from cpt_api.trial import Question
 from cpt_trainer.report.drawing import LIGHT, draw
 from cpt_trainer.report.findings import Findings
 from cpt_trainer.report.panels import name_metric
-from cpt_trainer.report.section import Figure, Section, Table
+from cpt_trainer.report.section import Figure, Section, Table, at_most, bounds
 
 _COLOURS = {"Helps": "less", "Hurts": "more"}
 _ROW_INCHES = 0.34
@@ -77,7 +77,7 @@ def _verdicts(rows: Sequence[_Row]) -> Table:
                 row.answer.target.verdict.value,
                 str(row.answer.learning_rate) if row.answer.learning_rate is not None else None,
                 int(row.answer.tokens) if row.answer.tokens is not None else None,
-                *_bounds(row.answer.target.effect),
+                *bounds(row.answer.target.effect),
                 row.answer.target.p_helps,
                 row.answer.target.detectable,
             )
@@ -96,8 +96,8 @@ def _retention(rows: Sequence[_Row]) -> Table:
             (
                 row.name,
                 row.answer.retention.verdict.value,
-                *_bounds(row.answer.retention.effect),
-                *((lost.value, lost.upper) if (lost := row.answer.forgotten) else (None, None)),
+                *bounds(row.answer.retention.effect),
+                *at_most(row.answer.forgotten),
             )
             for row in rows
             if row.answer.retention
@@ -106,17 +106,13 @@ def _retention(rows: Sequence[_Row]) -> Table:
     )
 
 
-def _bounds(effect: Estimate | None) -> tuple[float | None, float | None, float | None]:
-    return (effect.value, effect.lower, effect.upper) if effect else (None, None, None)
-
-
 def _arms(rows: Sequence[_Row]) -> Table:
     return Table(
         name="screened-arms",
         title="Every rate against the control",
         columns=("dataset", "learning_rate", "tokens", "outcome", "gain", "gain_low", "gain_high"),
         rows=tuple(
-            (row.name, str(arm.learning_rate), int(arm.tokens), arm.outcome, *_bounds(arm.gain))
+            (row.name, str(arm.learning_rate), int(arm.tokens), arm.outcome, *bounds(arm.gain))
             for row in rows
             for arm in row.answer.arms
         ),

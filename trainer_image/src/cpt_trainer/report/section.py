@@ -6,6 +6,7 @@ import csv
 import io
 from dataclasses import dataclass
 
+from cpt_api.result import Estimate
 from cpt_api.values import Tokens
 from cpt_trainer.report.drawing import Drawing
 
@@ -58,6 +59,16 @@ class Section:
     """Paragraphs."""
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
+
+
+def bounds(estimate: Estimate | None) -> tuple[float | None, float | None, float | None]:
+    """Its value and interval, as cells."""
+    return (estimate.value, estimate.lower, estimate.upper) if estimate else (None, None, None)
+
+
+def at_most(estimate: Estimate | None) -> tuple[float | None, float | None]:
+    """Its value and upper bound, as cells."""
+    return (estimate.value, estimate.upper) if estimate else (None, None)
 
 
 def amount(tokens: float) -> str:

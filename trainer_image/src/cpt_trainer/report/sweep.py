@@ -15,7 +15,7 @@ from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_trainer.report.drawing import LIGHT, draw, series
 from cpt_trainer.report.findings import Findings, Metric
 from cpt_trainer.report.panels import bars, draw_base, name_metric
-from cpt_trainer.report.section import Cell, Figure, Section, Table, at_tokens
+from cpt_trainer.report.section import Cell, Figure, Section, Table, at_most, at_tokens, bounds
 
 _MARKERS = "osD^v"
 _LABELS_MAX = 8
@@ -101,13 +101,12 @@ def _choices(races: Sequence[_Race]) -> Table:
 
 
 def _choice(name: str, choice: RateChoice) -> tuple[Cell, ...]:
-    gain, lost = choice.gain, choice.retention_loss
     return (
         name,
         choice.verdict,
         str(choice.chosen) if choice.chosen is not None else "every rate diverged",
-        *((gain.value, gain.lower, gain.upper) if gain else (None, None, None)),
-        *((lost.value, lost.upper) if lost else (None, None)),
+        *bounds(choice.gain),
+        *at_most(choice.retention_loss),
     )
 
 
@@ -127,7 +126,6 @@ def _arms(races: Sequence[_Race]) -> Table:
 
 
 def _arm(race: _Race, rung: _Rung, arm: RateArm) -> tuple[Cell, ...]:
-    behind = arm.behind_best
     return (
         race.name,
         int(rung.tokens) if rung.tokens is not None else None,
@@ -137,7 +135,7 @@ def _arm(race: _Race, rung: _Rung, arm: RateArm) -> tuple[Cell, ...]:
         *(arm.target_interval or (None, None)),
         arm.retention,
         *(arm.retention_interval or (None, None)),
-        *((behind.value, behind.lower, behind.upper) if behind else (None, None, None)),
+        *bounds(arm.behind_best),
         _fate(race, rung, arm),
     )
 
