@@ -74,7 +74,8 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
     segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes)
     found = _decide(segments)
     decided = all(stage.decided for stage in found.all)
-    report = plan_report(segments, context, _naive(recipe, found)) if decided else None
+    naive = _naive(recipe, found)
+    report = plan_report(segments, context, naive) if decided else None
     finding = _finding(found, recipe) or looked.finding
     best = _best(recipe, found)
     return Plan(
@@ -83,7 +84,7 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
         datasets=tuple(_dataset(dataset.name, found) for dataset in spec.datasets),
         best=best,
         tokens_ahead=Tokens(sum(stage.tokens_ahead for stage in found.all)),
-        tokens_naive=_naive(recipe, found),
+        tokens_naive=naive,
         finding=finding,
         # a failed report is an end too
         complete=report is not None and report.has_ended and looked.is_whole and finding is None,

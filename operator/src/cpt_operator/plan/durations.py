@@ -14,14 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from cpt_api.result import Decision, DurationChoice
-from cpt_api.trial import Arm, ControlArms, CPTTrialSpec, DatasetArms, DecideWork, Question, TrialRef, TrialType
+from cpt_api.trial import Arm, CPTTrialSpec, DatasetArms, DecideWork, Question, TrialRef, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
-from cpt_operator.plan.question import UNANSWERED, Controls, grouped, hear, metrics_of
+from cpt_operator.plan.question import Controls, control_arms, grouped, hear, metrics_of
 from cpt_operator.plan.recipe import EPOCHS_MAX, Recipe
 from cpt_operator.plan.segments import Segments
-from cpt_operator.plan.sweep import line_of, replicated, scored_by
+from cpt_operator.plan.sweep import line_of, replicated, scored_by, with_scores
 from cpt_operator.plan.types import NO_TOKENS, Failed, Succeeded
 
 STAGE = "durationSweep"
@@ -152,16 +153,21 @@ def _step(
     failures = tuple(_failures(segments, arms))
     watched = [digest for ends in arms.values() for digest in ends.values()]
     runs = [digest for digests in controls.values() for digest in digests]
-    if any(digest not in segments.outcomes for digest in watched):
+    scored = scored_by(segments, [*watched, *runs])
+    if scored is None:
         return Durations(failures=failures)
-    scored = {digest: holder for digest in (*watched, *runs) if (holder := scored_by(segments, digest))}
-    if any(holder not in segments.outcomes for holder in scored.values()):
-        return Durations(failures=failures)
-    present = {name: {end: d for end, d in ends.items() if d in scored} for name, ends in arms.items()}
-    present = {name: ends for name, ends in present.items() if ends}
-    groups = grouped(segments, present, _DATASETS_MAX)
+    groups = grouped(segments, with_scores(arms, scored), _DATASETS_MAX)
     asked = {_ask(segments, trunks, arms, group, controls, scored): group for group in groups}
-    return _answered(segments, trunks, asked, failures)
+    heard = hear(segments, asked, partial(_believed, segments, trunks))
+    if not heard.complete:
+        return Durations(failures=failures, obstacle=heard.obstacle)
+    return Durations(
+        answers=heard.answers,
+        decision=next(iter(asked), None),
+        sentence=heard.sentence,
+        decided=True,
+        failures=failures,
+    )
 
 
 def _failures(segments: Segments, arms: Branches) -> Iterable[str]:
@@ -192,49 +198,20 @@ def _ask(
         )
         for name, ends in group.items()
     ]
-    replicates = {rate: [scored[d] for d in digests if d in scored] for rate, digests in controls.items()}
+    runs = ((rate, recipe.rungs[0], digests) for rate, digests in sorted(controls.items()))
     work = DecideWork(
         question=Question.DURATION,
         target=target,
         retention=retention,
         baseline=TrialRef(digest=segments.baseline),
         datasets=tuple(sorted(datasets, key=lambda entry: str(entry.dataset.digest))),
-        controls=tuple(
-            ControlArms(
-                learning_rate=rate,
-                trials=tuple(TrialRef(digest=digest) for digest in digests),
-                tokens=recipe.rungs[0],
-            )
-            for rate, digests in sorted(replicates.items())
-            if digests
-        ),
+        controls=control_arms(runs, scored),
         rates=len(recipe.rates),
         picked_at=recipe.rungs[-1],
         seed=recipe.seed,
     )
     longest = max(end for ends in group.values() for end in ends)
     return segments.trials.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, f"durations to {longest}")
-
-
-def _answered(
-    segments: Segments, trunks: Trunks, asked: Mapping[Digest, Branches], failures: tuple[str, ...]
-) -> Durations:
-    heard = hear(segments, asked)
-    if not heard.complete:
-        return Durations(failures=failures, obstacle=heard.obstacle)
-    answers: dict[str, Answer] = {}
-    for document, group in heard.documents:
-        found = _believed(segments, trunks, document, group)
-        if found is None:
-            return Durations(failures=failures, obstacle=UNANSWERED)
-        answers |= found
-    return Durations(
-        answers=answers,
-        decision=next(iter(asked), None),
-        sentence=heard.sentence,
-        decided=True,
-        failures=failures,
-    )
 
 
 def _believed(segments: Segments, trunks: Trunks, document: Decision, asked: Branches) -> dict[str, Answer] | None:

@@ -10,8 +10,8 @@ An answer was written under a user's identity: it counts when it is about the ve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from cpt_api.result import Decision, RateChoice
@@ -26,18 +26,18 @@ from cpt_api.trial import (
     TrialRef,
     TrialType,
 )
-from cpt_api.values import Amount, Digest, LearningRate
+from cpt_api.values import Amount, Digest, LearningRate, Tokens
 from cpt_operator.plan.inputs import Inputs
 from cpt_operator.plan.segments import Segments
 from cpt_operator.plan.types import Failed, Succeeded
 
 Key = TypeVar("Key")
 Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 
 STAGE = "learningRateSweep"
 _ARMS_MAX = 256
 """Of one decision: an arm has 112 bytes in its spec."""
-UNANSWERED = "the decision does not answer what it was asked"
 
 Arms = Mapping[str, Mapping[LearningRate, Digest]]
 """The trial of each arm by dataset name and rate."""
@@ -74,24 +74,25 @@ def grouped(
 
 
 @dataclass(frozen=True, slots=True)
-class Heard(Generic[Asked]):
+class Heard(Generic[Answer]):
     """What the Decide trials of one question say: all of it, or nothing."""
 
-    documents: tuple[tuple[Decision, Asked], ...] = ()
-    """With what each was asked about."""
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    """By dataset name."""
+    sentence: str = ""
+    """For people."""
     complete: bool = False
     """All have answered."""
     obstacle: str | None = None
     """Why one never will."""
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
-        return " ".join(document.sentence for document, _ in self.documents)
 
-
-def hear(segments: Segments, asked: Mapping[Digest, Asked]) -> Heard[Asked]:
-    """The answers so far."""
+def hear(
+    segments: Segments,
+    asked: Mapping[Digest, Asked],
+    believed: Callable[[Decision, Asked], Mapping[str, Answer] | None],
+) -> Heard[Answer]:
+    """The answers so far. `believed`: what a document says about what it was asked; None when it does not answer it."""
     documents = []
     for decision, group in asked.items():
         match segments.outcomes.get(decision):
@@ -101,7 +102,13 @@ def hear(segments: Segments, asked: Mapping[Digest, Asked]) -> Heard[Asked]:
                 return Heard(obstacle=f"the decision failed: {reason}: {message}")
             case _:
                 return Heard()
-    return Heard(tuple(documents), complete=True)
+    answers: dict[str, Answer] = {}
+    for document, group in documents:
+        found = believed(document, group)
+        if found is None:
+            return Heard(obstacle="the decision does not answer what it was asked")
+        answers |= found
+    return Heard(answers, " ".join(document.sentence for document, _ in documents), complete=True)
 
 
 def _decide(
@@ -122,18 +129,13 @@ def _decide(
         )
         for name, rates in arms.items()
     ]
-    replicates = {rate: [scored[d] for d in digests if d in scored] for rate, digests in controls.items()}
     work = DecideWork(
         question=Question.LEARNING_RATE,
         target=target,
         retention=retention,
         baseline=TrialRef(digest=segments.baseline),
         datasets=tuple(sorted(datasets, key=lambda item: str(item.dataset.digest))),
-        controls=tuple(
-            ControlArms(learning_rate=rate, trials=tuple(TrialRef(digest=d) for d in digests))
-            for rate, digests in sorted(replicates.items())
-            if digests
-        ),
+        controls=control_arms(((rate, None, digests) for rate, digests in sorted(controls.items())), scored),
         rung_tokens=recipe.rungs[rung],
         rungs=len(recipe.rungs),
         last=rung + 1 == len(recipe.rungs),
@@ -141,6 +143,18 @@ def _decide(
     )
     title = f"learning rate @ {recipe.rungs[rung]}"
     return segments.trials.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, title)
+
+
+def control_arms(
+    controls: Iterable[tuple[LearningRate, Tokens | None, Iterable[Digest]]], scored: Mapping[Digest, Digest]
+) -> tuple[ControlArms, ...]:
+    """Those that have a score, by rate and tokens, in the given order."""
+    holders = ((rate, tokens, [scored[arm] for arm in arms if arm in scored]) for rate, tokens, arms in controls)
+    return tuple(
+        ControlArms(learning_rate=rate, trials=tuple(TrialRef(digest=digest) for digest in found), tokens=tokens)
+        for rate, tokens, found in holders
+        if found
+    )
 
 
 def metrics_of(inputs: Inputs) -> tuple[DecisionMetric, DecisionMetric | None]:

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from cpt_api.experiment import OnUndecided
 from cpt_api.result import Decision, Outcome, Screened, Verdict
-from cpt_api.trial import Arm, ControlArms, CPTTrialSpec, DatasetArms, DecideWork, Question, TrialRef, TrialType
+from cpt_api.trial import Arm, CPTTrialSpec, DatasetArms, DecideWork, Question, TrialRef, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
-from cpt_operator.plan.question import UNANSWERED, Arms, grouped, hear, metrics_of
+from cpt_operator.plan.question import Arms, control_arms, grouped, hear, metrics_of
 from cpt_operator.plan.recipe import Recipe
 from cpt_operator.plan.segments import Segments
-from cpt_operator.plan.sweep import CONTROL, Sweep, control_line, line_of, replicated, scored_by
+from cpt_operator.plan.sweep import CONTROL, Sweep, control_line, line_of, replicated, scored_by, with_scores
 from cpt_operator.plan.types import NO_TOKENS, Failed, Succeeded
 
 STAGE = "screening"
@@ -76,16 +77,23 @@ def plan_screening(segments: Segments, sweep: Sweep) -> Screening:
     }
     watched = [digest for digests in controls.values() for digest in digests]
     watched += [digest for rates in arms.values() for digest in rates.values()]
-    if any(digest not in segments.outcomes for digest in watched):
+    scored = scored_by(segments, watched)
+    if scored is None:
         return Screening(failures=failures)
-    scored = {digest: holder for digest in watched if (holder := scored_by(segments, digest))}
-    if any(holder not in segments.outcomes for holder in scored.values()):
-        return Screening(failures=failures)
-    present = {name: {rate: d for rate, d in rates.items() if d in scored} for name, rates in arms.items()}
-    present = {name: rates for name, rates in present.items() if rates}
+    present = with_scores(arms, scored)
     question = _Question(segments, sweep, arms, controls, scored, family=len(present))
     asked = {question.ask(group): group for group in grouped(segments, present, _DATASETS_MAX)}
-    return _answered(segments, asked, failures)
+    heard = hear(segments, asked, partial(_believed, segments))
+    if not heard.complete:
+        return Screening(failures=failures, obstacle=heard.obstacle)
+    return Screening(
+        answers=heard.answers,
+        survivors=_survivors(segments.recipe, heard.answers),
+        decision=next(iter(asked), None),
+        sentence=heard.sentence,
+        decided=True,
+        failures=failures,
+    )
 
 
 # --- controls -----------------------------------------------------------------------------------------------------
@@ -158,11 +166,11 @@ class _Question:
         """Add the Decide trial about these datasets."""
         segments, recipe = self.segments, self.segments.recipe
         judged = {(rate, self.sweep.ends[name][rate]) for name, rates in group.items() for rate in rates}
-        runs = {
-            place: [self.scored[digest] for digest in digests if digest in self.scored]
-            for place, digests in self.controls.items()
-            if place in judged or len(digests) > 1  # replicates tell the run noise, wherever they are
-        }
+        runs = (
+            (rate, recipe.rungs[rung], digests)
+            for (rate, rung), digests in sorted(self.controls.items())
+            if (rate, rung) in judged or len(digests) > 1  # replicates tell the run noise, wherever they are
+        )
         target, retention = metrics_of(segments.inputs)
         datasets = [self._dataset(name, rates) for name, rates in group.items()]
         work = DecideWork(
@@ -171,15 +179,7 @@ class _Question:
             retention=retention,
             baseline=TrialRef(digest=segments.baseline),
             datasets=tuple(sorted(datasets, key=lambda entry: str(entry.dataset.digest))),
-            controls=tuple(
-                ControlArms(
-                    learning_rate=rate,
-                    trials=tuple(TrialRef(digest=digest) for digest in digests),
-                    tokens=recipe.rungs[rung],
-                )
-                for (rate, rung), digests in sorted(runs.items())
-                if digests
-            ),
+            controls=control_arms(runs, self.scored),
             error_rate=recipe.error_rate,
             family=self.family,
             seed=recipe.seed,
@@ -200,26 +200,6 @@ class _Question:
             ),
             missing=tuple(sorted(self.arms[name].keys() - rates.keys())),
         )
-
-
-def _answered(segments: Segments, asked: Mapping[Digest, Arms], failures: tuple[str, ...]) -> Screening:
-    heard = hear(segments, asked)
-    if not heard.complete:
-        return Screening(failures=failures, obstacle=heard.obstacle)
-    answers: dict[str, Screened] = {}
-    for document, group in heard.documents:
-        found = _believed(segments, document, group)
-        if found is None:
-            return Screening(failures=failures, obstacle=UNANSWERED)
-        answers |= found
-    return Screening(
-        answers=answers,
-        survivors=_survivors(segments.recipe, answers),
-        decision=next(iter(asked), None),
-        sentence=heard.sentence,
-        decided=True,
-        failures=failures,
-    )
 
 
 def _believed(segments: Segments, document: Decision, asked: Arms) -> dict[str, Screened] | None:

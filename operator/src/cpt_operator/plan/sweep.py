@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 
 from cpt_api.experiment import Dataset
 from cpt_api.result import RateChoice
@@ -20,7 +21,7 @@ from cpt_api.trial import (
     TrialType,
 )
 from cpt_api.values import Digest, LearningRate, Tokens
-from cpt_operator.plan.question import STAGE, UNANSWERED, Arms, Controls, Missing, ask, choices_of, hear
+from cpt_operator.plan.question import STAGE, Arms, Controls, Key, Missing, ask, choices_of, hear
 from cpt_operator.plan.recipe import Recipe
 from cpt_operator.plan.segments import Line, Segments, mixture
 from cpt_operator.plan.types import NO_TOKENS, Failed
@@ -192,29 +193,20 @@ def _rung(segments: Segments, controls: Controls, rung: int, grid: Grid, before:
     failures = _failures(segments, arms, controls)
     watched = [digest for rates in arms.values() for digest in rates.values()]
     watched += [digest for digests in controls.values() for digest in digests]
-    if any(digest not in segments.outcomes for digest in watched):
+    scored = scored_by(segments, watched)
+    if scored is None:
         return _Round(failures)
-    scored = {digest: holder for digest in watched if (holder := scored_by(segments, digest))}
-    if any(digest not in segments.outcomes for digest in scored.values()):
-        return _Round(failures)
-    present = {name: {rate: d for rate, d in rates.items() if d in scored} for name, rates in arms.items()}
-    present = {name: rates for name, rates in present.items() if rates}
+    present = with_scores(arms, scored)
     if not present:
         return _Round(failures, obstacle="no arm is left")
     missing: Missing = {
         name: before.get(name, frozenset()) | (arms[name].keys() - rates.keys()) for name, rates in present.items()
     }
     asked = ask(segments, present, missing, controls, scored, rung)
-    heard = hear(segments, asked)
+    heard = hear(segments, asked, partial(choices_of, segments))
     if not heard.complete:
         return _Round(failures, obstacle=heard.obstacle)
-    choices: dict[str, RateChoice] = {}
-    for document, group in heard.documents:
-        answered = choices_of(segments, document, group)
-        if answered is None:
-            return _Round(failures, obstacle=UNANSWERED)
-        choices |= answered
-    return _Round(failures, missing, next(iter(asked)), present, choices, heard.sentence)
+    return _Round(failures, missing, next(iter(asked)), present, heard.answers, heard.sentence)
 
 
 def _failures(segments: Segments, arms: Arms, controls: Controls) -> dict[str, tuple[str, ...]]:
@@ -227,8 +219,25 @@ def _failures(segments: Segments, arms: Arms, controls: Controls) -> dict[str, t
     return {name: _once(words) for name, words in found.items()}
 
 
-def scored_by(segments: Segments, arm: Digest) -> Digest | None:
-    """The trial that holds the arm's item tables: itself, or an Evaluate trial where a reused one lacks a text."""
+def scored_by(segments: Segments, arms: Iterable[Digest]) -> Mapping[Digest, Digest] | None:
+    """The trials that hold the item tables of these arms; None until all have ended. Failed arms have none."""
+    arms = list(arms)
+    if any(arm not in segments.outcomes for arm in arms):
+        return None
+    holders = {arm: holder for arm in arms if (holder := _holder(segments, arm))}
+    return None if any(holder not in segments.outcomes for holder in holders.values()) else holders
+
+
+def with_scores(
+    arms: Mapping[str, Mapping[Key, Digest]], scored: Mapping[Digest, Digest]
+) -> Mapping[str, Mapping[Key, Digest]]:
+    """Without arms that have no item tables, and datasets without any that has."""
+    present = {name: {key: arm for key, arm in by_key.items() if arm in scored} for name, by_key in arms.items()}
+    return {name: by_key for name, by_key in present.items() if by_key}
+
+
+def _holder(segments: Segments, arm: Digest) -> Digest | None:
+    """The arm itself, or an Evaluate trial where a reused one lacks a text."""
     outcome = segments.outcomes[arm]
     if isinstance(outcome, Failed):
         return None
