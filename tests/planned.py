@@ -50,6 +50,16 @@ class World:
                 )
         return bool(ready)
 
+    def totals(self) -> list[int]:
+        """Of every plan on the way, from the first answers on: tokens that it trains, and those that lie ahead."""
+        found = []
+        more = self.step()
+        while more:
+            now = self.plan()
+            found.append(sum(trial.tokens for trial in now.trials) + now.tokens_ahead)
+            more = self.step()
+        return found
+
     def run(self) -> Plan:
         """To the end."""
         for _ in range(100):

@@ -106,3 +106,14 @@ def s3_uri(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Child processes of tests use one thread of torch."""
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+
+
+@pytest.fixture
+def one_thread_here() -> Iterator[None]:
+    """Sums of floats in this process depend on the threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

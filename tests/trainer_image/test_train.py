@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,7 @@ STEPS = 12
 COOLDOWN = {"startTokens": str(8 * BATCH_TOKENS), "endTokens": str(STEPS * BATCH_TOKENS)}
 
 
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """Sums of floats depend on them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_here")
 
 
 @pytest.fixture

@@ -88,7 +88,6 @@ async def _act(runtime: Runtime, view: TrialView, attempts: Attempts, verdict: V
         except SpecTooLargeError as error:
             verdict = Verdict(Phase.STUCK, Reason.SPEC_TOO_LARGE, str(error))
     # before anything is awaited: who frees a place meanwhile must find this trial in line
-    was_in_line = runtime.memory.is_in_line(view.record.key)
     waits = verdict.reason is Reason.QUEUED and not is_at_work(view.record.status)
     runtime.memory.stand_in_line(view.record.key, waits=waits)
     with ExitStack() as reservation:
@@ -106,7 +105,7 @@ async def _act(runtime: Runtime, view: TrialView, attempts: Attempts, verdict: V
             await _write(runtime, now_view, now_view.status.attempts, problem)
             return _requeue(runtime, view, problem)
     due_seconds = await _delete_jobs(runtime, view, attempts)
-    _wake(runtime, view, attempts, verdict, changed=record is not view.record, was_in_line=was_in_line)
+    _wake(runtime, view, attempts, verdict, changed=record is not view.record)
     return _requeue(runtime, view, verdict, due_seconds)
 
 
@@ -247,15 +246,13 @@ async def _delete_jobs(runtime: Runtime, view: TrialView, attempts: Attempts) ->
     return min(waits, default=None)
 
 
-def _wake(
-    runtime: Runtime, view: TrialView, attempts: Attempts, verdict: Verdict, *, changed: bool, was_in_line: bool
-) -> None:
+def _wake(runtime: Runtime, view: TrialView, attempts: Attempts, verdict: Verdict, *, changed: bool) -> None:
     """When this trial gave a place back, or cannot use the one that it is offered, others look again."""
     record, store, in_line = view.record, runtime.store, runtime.memory.is_in_line
     was_at_work = is_at_work(record.status)
     has_left = was_at_work and record_of.open_attempt(attempts) is None
     others: list[TrialRecord] = []
-    if has_left or (changed and not verdict.start and (was_in_line or verdict.phase in _OUT)):
+    if has_left or (changed and not verdict.start and (view.was_in_line or verdict.phase in _OUT)):
         line = store.trials(record.namespace) if has_left else store.trials_of(record.owner_uid or "")
         others = next_in_line(line, places(runtime, record), in_line)
         others += [e for e in store.trials_with_digest(record.namespace, view.digest or "") if not has_ended(e.status)]

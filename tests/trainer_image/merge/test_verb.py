@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,7 @@ BF16 = {"dtype": "bfloat16"}
 HALVES = ("0.5", "0.5")
 
 
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """Sums of floats depend on them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_here")
 
 
 @pytest.fixture
