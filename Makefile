@@ -43,7 +43,7 @@ browser:
 test: check browser ## everything that CI runs
 	$(BIN)/pytest --numprocesses 2 --no-loadscope-reorder
 
-test-fast: setup ## pure functions only, in about a minute
+test-fast: setup ## pure functions only, in two minutes
 	$(BIN)/pytest --numprocesses 2 -m "not processes and not cluster and not e2e"
 
 check: setup ## format, lint, types, import rules, generated files
