@@ -38,9 +38,9 @@ from cpt_trainer.segment import Segment
 
 PEER = ()
 """transformers and torch are ours too: the same versions on both sides."""
-VOCABULARY = 1024
+VOCABULARY = 8192
 LENGTH, BATCH = 256, 8
-FEW, MANY = 10, 110
+FEW, MANY = 5, 45
 ROUNDS = 3
 NAMES = ("ours", "hf_trainer", "bare_loop")
 GOAL = 1.1
