@@ -22,7 +22,7 @@ from cpt_api.trial import CPTTrialSpec, Source, TrialRef, TrialType
 from cpt_api.values import Digest
 from cpt_operator.plan.types import Finding
 from cpt_operator.records import TrialRecord
-from cpt_operator.status import has_failed, has_succeeded, reason_of
+from cpt_operator.standing import has_failed, has_succeeded, reason_of
 
 T = TypeVar("T")
 
