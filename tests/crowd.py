@@ -12,7 +12,7 @@ from typing import Any
 from cpt_api.conditions import ConditionType
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.layout import result_key
-from cpt_api.trial import CPTTrialSpec, TrialType
+from cpt_api.trial import CPTTrialSpec
 from cpt_operator import rfc3339
 from cpt_operator.children import expanded, manifest
 from cpt_operator.kinds import Kind
@@ -51,11 +51,12 @@ def nothing_drops(spec: CPTTrialSpec) -> Outcome:
 
 
 def crowded(datasets: int) -> World:
-    """A world in which the first half of the last rung's trials have ended, and some are at work."""
+    """A world in which half of what could run in the last rung has ended, and some is at work."""
     spec = crowded_experiment(datasets)
     planning = Planning(spec, answer=nothing_drops)
+    assert spec.recipe.learning_rate_sweep.rungs
     last = spec.recipe.learning_rate_sweep.rungs[-1]
-    while not any(trial.tokens and str(last) in trial.title for trial in planning.plan().trials):
+    while not any(trial.spec.train and trial.spec.train.stop_tokens == last for trial in planning.plan().trials):
         planning.step()
     planning.step(lambda ready: ready // 2)
     world = World(caps={"trialsPerExperiment": _TRIALS_MAX})
@@ -99,11 +100,3 @@ def _status(trial: PlannedTrial, *, has_ended: bool, runs: bool) -> dict[str, An
     trained = {"tokens": str(trial.tokens)} if trial.tokens and has_ended else {}
     scores = [{"suite": "linux", "score": "1.5000", "stderr": "0.0100"}] if has_ended and trial.tokens else []
     return status | trained | {"attempts": totals, "startTime": now, "gpuSeconds": 60, "scores": scores}
-
-
-def types(world: World) -> dict[str, int]:
-    """Trials by type."""
-    found = dict.fromkeys(TrialType, 0)
-    for trial in world.store.trials(NAMESPACE):
-        found[TrialType(trial.spec["type"])] += 1
-    return {type_: count for type_, count in found.items() if count}

@@ -24,7 +24,7 @@ from cpt_api.result import Outcome as ResultOutcome
 from cpt_api.result import Result
 from cpt_api.trial import CPTTrialSpec, TrialType
 from cpt_api.values import Digest, Tokens
-from cpt_operator.plan import Context, Failed, Finding, Look, Outcome, Plan, Succeeded, plan
+from cpt_operator.plan import Context, Earlier, Failed, Finding, Look, Outcome, Plan, Succeeded, plan
 from cpt_operator.resolve import Input, State, preflight_names, resolve, trial_digests, trial_names
 from cpt_operator.resolve import World as References
 from kubectl_cpt.errors import CliError
@@ -67,6 +67,7 @@ class World:
         self.namespace = _only_namespace(manifests)
         self.memory = memory
         self.outcomes: dict[Digest, Outcome] = {}
+        self._earlier = Earlier()
         # what stalled an earlier run may have been mended since: then one more look is due
         self._may_look_again = bool(memory.looks)
         if manifests.experiment:
@@ -111,7 +112,8 @@ class World:
             base=self.base,
             experiment=experiment.name,
         )
-        return plan(experiment.spec, context, {d: self._told(d, outcome) for d, outcome in self.outcomes.items()})
+        told = {digest: self._told(digest, outcome) for digest, outcome in self.outcomes.items()}
+        return plan(experiment.spec, context, told, self._earlier)
 
     def _told(self, digest: Digest, outcome: Outcome) -> Outcome:
         """As the planner needs it: whose result existed before is reused."""

@@ -19,7 +19,7 @@ from cpt_api.values import Digest
 from cpt_operator.children import Expansion
 from cpt_operator.family import Family
 from cpt_operator.kinds import Key
-from cpt_operator.plan import Outcome
+from cpt_operator.plan import Earlier, Outcome
 
 
 @dataclass(slots=True)
@@ -33,6 +33,8 @@ class _Work:
     question: object = None
     """What the expansion was made from."""
     expansion: Expansion | None = None
+    earlier: Earlier = field(default_factory=Earlier)
+    """What one plan takes over from the one before."""
     family: tuple[Expansion, int, Family] | None = None
     """Of that expansion, at that revision of the trials."""
 
@@ -115,6 +117,10 @@ class Memory:
         """The last plan, if it was made from the same."""
         work = self._work[experiment]
         return work.expansion if work.question == question else None
+
+    def earlier(self, experiment: Key) -> Earlier:
+        """What the next plan may take over."""
+        return self._work[experiment].earlier
 
     def keep_expansion(self, experiment: Key, question: object, expansion: Expansion) -> None:
         """The plan that was made from `question`."""

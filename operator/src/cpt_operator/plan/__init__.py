@@ -24,7 +24,7 @@ from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
 from cpt_operator.plan.report import plan_report, stage_of
 from cpt_operator.plan.screening import STAGE as SCREENING
 from cpt_operator.plan.screening import Screening, plan_screening
-from cpt_operator.plan.segments import Segments
+from cpt_operator.plan.segments import Earlier, Segments
 from cpt_operator.plan.sweep import Sweep, plan_sweep
 from cpt_operator.plan.trials import Trials
 from cpt_operator.plan.types import (
@@ -42,6 +42,7 @@ from cpt_operator.plan.types import (
 __all__ = [
     "ENDED_STAGES",
     "Context",
+    "Earlier",
     "Failed",
     "Finding",
     "HeldOutScore",
@@ -59,8 +60,8 @@ ENDED_STAGES = frozenset({"Decided", "Failed"})
 """States of a stage in which nothing of it is left to do."""
 
 
-def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
-    """All trials known so far, and what was decided."""
+def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes, earlier: Earlier | None = None) -> Plan:
+    """All trials known so far, and what was decided. `earlier`: kept from turn to turn, it saves most of the time."""
     try:
         recipe = resolve(spec)
     except InvalidRecipeError as error:
@@ -71,7 +72,9 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
         stages = (StageStatus(name=PREFLIGHT, state="Running"),)
         datasets = tuple(DatasetStatus(name=dataset.name) for dataset in spec.datasets)
         return Plan(trials.all(), stages, datasets, tokens_naive=_naive(recipe), finding=looked.finding)
-    segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes)
+    earlier = Earlier() if earlier is None else earlier
+    earlier.begin((spec, replace(context, looks=(), look_again=False), looked.inputs))
+    segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes, earlier)
     found = _decide(segments)
     decided = all(stage.decided for stage in found.all)
     naive = _naive(recipe, found)
