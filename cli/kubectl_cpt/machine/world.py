@@ -92,7 +92,7 @@ class World:
         self._forget()
 
     def _forget(self) -> None:
-        for derived in ("plan", "jobs", "_by_hand"):
+        for derived in ("plan", "jobs", "_by_hand", "_names"):
             self.__dict__.pop(derived, None)
 
     # --- the plan -----------------------------------------------------------------------------------------------------
@@ -148,11 +148,21 @@ class World:
             job for job in self.jobs if job.digest is not None and job.waits is None and job.digest not in self.outcomes
         )
 
+    @cached_property
+    def _names(self) -> Mapping[Digest, str]:
+        """Of planned trials."""
+        experiment = self._experiment
+        return {
+            planned.digest: trial_name(experiment.name, uid_of(experiment), planned.spec.type, planned.digest)
+            for planned in (self.plan.trials if experiment else ())
+            if experiment
+        }
+
     def _planned(self) -> Iterator[Job]:
         experiment = self._experiment
         for planned in self.plan.trials if experiment else ():
             assert experiment is not None
-            name = trial_name(experiment.name, uid_of(experiment), planned.spec.type, planned.digest)
+            name = self._names[planned.digest]
             found = resolve(planned.spec, self._references(planned.spec, {}, planned=True))
             waits = found if isinstance(found, Finding) else None
             title, spec = planned.title, planned.spec
@@ -185,7 +195,7 @@ class World:
     def _references(self, spec: CPTTrialSpec, jobs: Mapping[str, Job], *, planned: bool) -> References:
         ours = {job.digest for job in jobs.values()} | self.outcomes.keys()
         digests = {  # of those that nobody here makes the trainer will say whether the store has them
-            digest: [Input(digest.short, self._state(digest), digest)]
+            digest: [Input(self._names.get(digest, digest.short), self._state(digest), digest)]
             for digest in trial_digests(spec)
             if planned or digest in ours
         }

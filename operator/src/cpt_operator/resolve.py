@@ -129,6 +129,8 @@ def _unfinished(inputs: Sequence[Input], label: str, reader: TrialType) -> Findi
     states = {item.state for item in inputs}
     if State.SUCCEEDED in states:
         return None
+    if inputs:  # who must act needs a name, whatever the reference says
+        label = f"trial {min(item.name for item in inputs)}"
     if State.DIVERGED in states:
         if reader in (TrialType.DECIDE, TrialType.REPORT):
             return None  # divergence is what they want to know

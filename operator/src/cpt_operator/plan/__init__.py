@@ -158,7 +158,7 @@ def _stages(looked: Looked, found: _Found) -> tuple[StageStatus, ...]:
             name=SWEEP,
             state="Decided" if sweep.decided else "Running",
             decision=sweep.decision,
-            reason=_words([sweep.sentence, *failures]),
+            reason=_words([sweep.sentence, sweep.remedy, *failures]),
         ),
     ]
     can_run = sweep.decided
@@ -283,20 +283,23 @@ def _finding(found: _Found, recipe: Recipe) -> Finding | None:
 
 def _answer(found: _Found, best: Best | None) -> str:
     words = [f"{name}: {_of_dataset(name, found)}" for name in sorted(found.sweep.answers)]
+    words.append(found.sweep.remedy)
     if found.screening and not found.screening.survivors:
-        words.append("no dataset survived screening: the base is best")
+        words.append(found.screening.outcome)
     elif not best:
         words.append("no arm is better than the base")
-    return "; ".join(words)
+    return "; ".join(filter(None, words))
 
 
 def _of_dataset(name: str, found: _Found) -> str:
     """Verdict, and the chosen duration or rate."""
     choice = found.sweep.answers[name].choice
+    if choice.chosen is None:
+        return "every rate diverged"
     lasting = found.durations.answers.get(name) if found.durations else None
     chosen = f"{lasting.choice.chosen} tokens at {choice.chosen}" if lasting and lasting.choice.chosen else ""
     if found.screening and (screened := found.screening.answers.get(name)):
         return f"{screened.target.verdict}, {chosen}" if chosen else str(screened.target.verdict)
     if lasting and chosen:
         return f"{chosen} ({lasting.choice.verdict})"
-    return f"{choice.chosen} ({choice.verdict})" if choice.chosen else "every rate diverged"
+    return f"{choice.chosen} ({choice.verdict})"
