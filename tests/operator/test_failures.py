@@ -170,7 +170,8 @@ class TestCluster:
         assert "it is not believed: remove it from the store" in message
         evaluate = first(world, "Evaluate")
         assert evaluate.name in message
-        del world.s3.objects[result_key(NAMESPACE, evaluate.digest or "")]
+        assert evaluate.digest
+        del world.s3.objects[result_key(NAMESPACE, evaluate.digest)]
         world.kubelet = works
         await world.settle(600)
         assert ready(world)[:2] == ("True", "Completed")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.trial import TrialType
-from cpt_api.values import Digest, LearningRate
+from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_operator.plan import Failed, Outcome, Plan, Succeeded
 from cpt_operator.plan.recipe import InvalidRecipeError, resolve
 from make import make_experiment
@@ -185,7 +185,7 @@ class TestSharing:
         assert after.complete
         assert trained(before).items() <= trained(after).items()
         point = resolve(world.spec).branch_point
-        last, end = max(map(int, durations)), int(longer[-1])
-        beyond = int(point(end)) - int(point(last)) + sum(int(d) - int(point(int(d))) for d in longer[len(durations) :])
+        last, added = max(map(Tokens.parse, durations)), [Tokens.parse(text) for text in longer[len(durations) :]]
+        beyond = point(added[-1]) - point(last) + sum(duration - point(duration) for duration in added)
         new = sum(trained(after).values()) - sum(trained(before).values())
         assert new == len(manifest["datasets"]) * beyond
