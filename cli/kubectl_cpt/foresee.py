@@ -36,7 +36,7 @@ from cpt_api.result import (
 )
 from cpt_api.trial import CPTTrialSpec, DecideWork, PreflightWork, Question, TrainWork, TrialType
 from cpt_api.values import Digest, Tokens
-from cpt_operator.plan import Context, Look, Outcome, Plan, PlannedTrial, Succeeded, plan
+from cpt_operator.plan import Context, Earlier, Look, Outcome, Plan, PlannedTrial, Succeeded, plan
 from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
 from kubectl_cpt.errors import ManifestError
 from kubectl_cpt.manifest import Document
@@ -105,8 +105,9 @@ def _unfold(spec: CPTExperimentSpec, *, hopeful: bool) -> Plan:
     """Answer every trial until nothing new is planned."""
     context = Context(experiment_uid=_UID, protocol=PROTOCOL, base=sha256(b"base") if spec.model.trial_name else None)
     outcomes: dict[Digest, Outcome] = {}
+    earlier = Earlier()
     for _ in range(_TURNS_MAX):
-        made = plan(spec, context, outcomes)
+        made = plan(spec, context, outcomes, earlier)
         fresh = [trial for trial in made.trials if trial.digest not in outcomes]
         if not fresh:
             return made

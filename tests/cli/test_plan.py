@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 DEMO = ("-f", str(ROOT / "examples/demo"))
 LATER = ("screening", "durations")
+STUDY = ROOT / "docs/study.md"
 PRICES = ("--parameters", "0.92M", "--tokens-per-second-per-gpu", "4000", "--price-per-gpu-hour", "2.5")
 FORMATS = {"wide": "demo-plan.txt", "markdown": "demo-plan.md", "yaml": "demo-plan.yaml"}
 
@@ -34,6 +36,16 @@ def plan(*arguments: str, text: str | None = None) -> Result:
 def later(example: str) -> tuple[str, ...]:
     """An example of a later stage, with the demo's base."""
     return ("-f", str(ROOT / "examples/demo/base.yaml"), "-f", str(ROOT / "examples" / example))
+
+
+def with_plans(page: str) -> str:
+    """A page with what `kubectl cpt plan` says now below each of its calls."""
+
+    def call(found: re.Match[str]) -> str:
+        words = [str(ROOT / word) if word.startswith("examples/") else word for word in found[1].split()]
+        return f"$ kubectl cpt plan {found[1]}\n{plan(*words).stdout}```"
+
+    return re.sub(r"\$ kubectl cpt plan ([^\n]*)\n.*?```", call, page, flags=re.DOTALL)
 
 
 def manifest(**changes: Any) -> str:
@@ -66,6 +78,21 @@ class TestGolden:
         """Both are one document."""
         done = plan(*DEMO, *PRICES, "-o", "json")
         assert json.loads(done.stdout) == yaml.safe_load((GOLDEN / "demo-plan.yaml").read_text())
+
+
+class TestStudy:
+    """docs/study.md shows what it costs; `python tests/cli/test_plan.py` writes it anew."""
+
+    def test_documented(self) -> None:
+        """The plan of examples/study is that of the page, to the byte."""
+        assert STUDY.read_text() == with_plans(STUDY.read_text())
+
+    @pytest.mark.parametrize("size", ["experiment", "13b", "70b"])
+    def test_nothing_to_warn_of(self, size: str) -> None:
+        """Batches divide, budgets suffice, no rate stands alone."""
+        done = plan("-f", str(ROOT / f"examples/study/{size}.yaml"))
+        assert done.exit_code == Exit.SUCCESS, done.stderr
+        assert "warning:" not in done.stdout
 
 
 class TestBounds:
@@ -203,3 +230,4 @@ if __name__ == "__main__":
         (GOLDEN / f"{example}-plan.txt").write_text(plan(*later(example), *PRICES).stdout)
     for format_, name in FORMATS.items():
         (GOLDEN / name).write_text(plan(*DEMO, *PRICES, "-o", format_).stdout)
+    STUDY.write_text(with_plans(STUDY.read_text()))

@@ -21,7 +21,7 @@ from cpt_operator.evidence import protocol_of
 from cpt_operator.kinds import Key, Kind
 from cpt_operator.plan import Context, plan
 from cpt_operator.records import JobRecord, TrialRecord, record_of
-from cpt_operator.status import has_failed, is_at_work, reason_of
+from cpt_operator.standing import has_failed, is_at_work, reason_of
 from make import make_digest, make_experiment, make_screened
 from world import NAMESPACE, START, World, works
 

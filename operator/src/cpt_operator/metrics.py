@@ -30,7 +30,7 @@ from cpt_operator.children import STAGE_ANNOTATION, TITLE_ANNOTATION
 from cpt_operator.queue import Queue
 from cpt_operator.recorder import QUEUE, Recorder
 from cpt_operator.records import ExperimentRecord, TrialRecord
-from cpt_operator.status import is_at_work, reason_of
+from cpt_operator.standing import reason_of
 from cpt_operator.store import Store
 
 TRIALS_MAX = 500
@@ -166,7 +166,7 @@ class Metrics(Collector):
         yield from self._process.collect()
 
     def _trials(self, scrape: _Scrape) -> None:
-        running = [trial for trial in self._store.trials() if is_at_work(trial.status)]
+        running = [trial for trial in self._store.trials() if trial.standing.is_at_work]
         running.sort(key=lambda trial: (trial.created, trial.name))  # who has series keeps them
         for trial in running[:TRIALS_MAX]:
             labels = (trial.namespace, trial.owner_name or "", trial.name)

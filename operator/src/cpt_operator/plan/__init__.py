@@ -24,7 +24,7 @@ from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
 from cpt_operator.plan.report import plan_report, stage_of
 from cpt_operator.plan.screening import STAGE as SCREENING
 from cpt_operator.plan.screening import Screening, plan_screening
-from cpt_operator.plan.segments import Segments
+from cpt_operator.plan.segments import Earlier, Segments
 from cpt_operator.plan.sweep import Sweep, plan_sweep
 from cpt_operator.plan.trials import Trials
 from cpt_operator.plan.types import (
@@ -42,6 +42,7 @@ from cpt_operator.plan.types import (
 __all__ = [
     "ENDED_STAGES",
     "Context",
+    "Earlier",
     "Failed",
     "Finding",
     "HeldOutScore",
@@ -59,8 +60,8 @@ ENDED_STAGES = frozenset({"Decided", "Failed"})
 """States of a stage in which nothing of it is left to do."""
 
 
-def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
-    """All trials known so far, and what was decided."""
+def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes, earlier: Earlier | None = None) -> Plan:
+    """All trials known so far, and what was decided. `earlier`: kept from turn to turn, it saves most of the time."""
     try:
         recipe = resolve(spec)
     except InvalidRecipeError as error:
@@ -71,7 +72,9 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
         stages = (StageStatus(name=PREFLIGHT, state="Running"),)
         datasets = tuple(DatasetStatus(name=dataset.name) for dataset in spec.datasets)
         return Plan(trials.all(), stages, datasets, tokens_naive=_naive(recipe), finding=looked.finding)
-    segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes)
+    earlier = Earlier() if earlier is None else earlier
+    earlier.begin((spec, replace(context, looks=(), look_again=False), looked.inputs))
+    segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes, earlier)
     found = _decide(segments)
     decided = all(stage.decided for stage in found.all)
     naive = _naive(recipe, found)
@@ -155,7 +158,7 @@ def _stages(looked: Looked, found: _Found) -> tuple[StageStatus, ...]:
             name=SWEEP,
             state="Decided" if sweep.decided else "Running",
             decision=sweep.decision,
-            reason=_words([sweep.sentence, *failures]),
+            reason=_words([sweep.sentence, sweep.remedy, *failures]),
         ),
     ]
     can_run = sweep.decided
@@ -280,20 +283,23 @@ def _finding(found: _Found, recipe: Recipe) -> Finding | None:
 
 def _answer(found: _Found, best: Best | None) -> str:
     words = [f"{name}: {_of_dataset(name, found)}" for name in sorted(found.sweep.answers)]
+    words.append(found.sweep.remedy)
     if found.screening and not found.screening.survivors:
-        words.append("no dataset survived screening: the base is best")
+        words.append(found.screening.outcome)
     elif not best:
         words.append("no arm is better than the base")
-    return "; ".join(words)
+    return "; ".join(filter(None, words))
 
 
 def _of_dataset(name: str, found: _Found) -> str:
     """Verdict, and the chosen duration or rate."""
     choice = found.sweep.answers[name].choice
+    if choice.chosen is None:
+        return "every rate diverged"
     lasting = found.durations.answers.get(name) if found.durations else None
     chosen = f"{lasting.choice.chosen} tokens at {choice.chosen}" if lasting and lasting.choice.chosen else ""
     if found.screening and (screened := found.screening.answers.get(name)):
         return f"{screened.target.verdict}, {chosen}" if chosen else str(screened.target.verdict)
     if lasting and chosen:
         return f"{chosen} ({lasting.choice.verdict})"
-    return f"{choice.chosen} ({choice.verdict})" if choice.chosen else "every rate diverged"
+    return f"{choice.chosen} ({choice.verdict})"

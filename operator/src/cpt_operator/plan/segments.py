@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 
 from cpt_api.result import Outcome
 from cpt_api.trial import (
@@ -30,7 +31,7 @@ from cpt_api.values import Amount, Digest, LearningRate, Tokens
 from cpt_operator.plan.inputs import Inputs
 from cpt_operator.plan.recipe import Recipe
 from cpt_operator.plan.trials import Trials
-from cpt_operator.plan.types import Failed, Outcomes, Succeeded
+from cpt_operator.plan.types import Failed, Outcomes, PlannedTrial, Succeeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,43 @@ class Line:
 
 def mixture(parts: dict[Digest, Fraction]) -> tuple[Component, ...]:
     """Components with exact weights; those without weight are left out."""
+    return _components(tuple(parts.items()))
+
+
+@lru_cache(maxsize=1024)
+def _components(parts: tuple[tuple[Digest, Fraction], ...]) -> tuple[Component, ...]:
+    """Kept, since every arm of a dataset has the same, and every turn asks for all arms."""
     return tuple(
-        Component(dataset=TrialRef(digest=digest), weight=_amount(weight)) for digest, weight in parts.items() if weight
+        Component(dataset=TrialRef(digest=digest), weight=_amount(weight)) for digest, weight in parts if weight
     )
 
 
 def _amount(weight: Fraction) -> Amount:
     # shares are decimals with at most 12 digits, so this is exact
     return Amount.parse(f"{float(weight):.12f}".rstrip("0").rstrip("."))
+
+
+@dataclass(slots=True)
+class Earlier:
+    """Segments of the plan before, which the next one looks up: making and hashing a trial again takes 50 times longer.
+
+    A plan is what it would be without.
+    """
+
+    rests_on: object = None
+    """Everything beside line and place that goes into a segment; when it changes, nothing is known any more."""
+    segments: dict[object, tuple[Line, PlannedTrial]] = field(default_factory=dict)
+    """By place on a line, where it starts from, and stage."""
+
+    def begin(self, rests_on: object) -> None:
+        """The next plan is made from that."""
+        if self.rests_on != rests_on:
+            self.rests_on, self.segments = rests_on, {}
+
+    def find(self, key: object, line: Line) -> PlannedTrial | None:
+        """The segment there, if it was one of that very line."""
+        known = self.segments.get(key)
+        return known[1] if known and known[0] == line else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +94,7 @@ class Segments:
     baseline: Digest
     trials: Trials
     outcomes: Outcomes
+    earlier: Earlier = field(default_factory=Earlier)
     added: dict[tuple[str, LearningRate, int, Tokens, bool], Digest] = field(default_factory=dict)
     """By line, end, and whether it is cooled: a later rung begins with the trunk of the rung before."""
     points: dict[Tokens, tuple[Tokens, ...]] = field(default_factory=dict)
@@ -113,6 +144,10 @@ class Segments:
         place = (line.name, line.rate, line.seed, end, cooled)
         if place in self.added:
             return self.added[place]
+        key = (place, begin, before, stage)
+        if known := self.earlier.find(key, line):
+            self.added[place] = self.trials.put(known)
+            return known.digest
         recipe = self.recipe
         start = Start(segment=TrialRef(digest=before)) if before else Start(model=self.inputs.model)
         cooldown = Cooldown(start_tokens=begin, end_tokens=end, shape=recipe.cooldown_shape) if cooled else None
@@ -137,5 +172,7 @@ class Segments:
         what = "cooled" if cooled else "trunk"
         title = f"{line.name} {line.rate} seed {line.seed} {what} @ {end}"
         spec = CPTTrialSpec(type=TrialType.TRAIN, train=work)
-        self.added[place] = self.trials.add(spec, stage, title, tokens=Tokens(end - begin), observe=observe)
-        return self.added[place]
+        digest = self.trials.add(spec, stage, title, tokens=Tokens(end - begin), observe=observe)
+        self.added[place] = digest
+        self.earlier.segments[key] = (line, self.trials.planned(digest))
+        return digest

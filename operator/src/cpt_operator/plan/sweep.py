@@ -71,6 +71,14 @@ class Sweep:
     rung: int = 0
     """The latest."""
 
+    @property
+    def remedy(self) -> str:
+        """What to do about datasets for which no rate can be chosen; empty where there is none."""
+        names = sorted(name for name, answer in self.answers.items() if self.decided and answer.choice.chosen is None)
+        if not names:
+            return ""
+        return f"every rate of {', '.join(names)} diverged: append lower ones to learningRateSweep.learningRates"
+
 
 def plan_sweep(segments: Segments) -> Sweep:
     """Add arms and decisions, rung after rung, as far as the outcomes reach."""

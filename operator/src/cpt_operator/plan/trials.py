@@ -56,6 +56,14 @@ class Trials:
             self._by_digest[digest] = PlannedTrial(digest, planned, stage, title, tokens, needs)
         return digest
 
+    def put(self, planned: PlannedTrial) -> Digest:
+        """Add a trial of an earlier plan of the same manifest unless an equal one is there, and return its digest."""
+        return self._by_digest.setdefault(planned.digest, planned).digest
+
+    def planned(self, digest: Digest) -> PlannedTrial:
+        """A trial that was added."""
+        return self._by_digest[digest]
+
     def title(self, digest: Digest) -> str:
         """Of a trial that was added."""
         return self._by_digest[digest].title
