@@ -40,7 +40,7 @@ app = typer.Typer(
     name="kubectl-cpt",
     help="Continued-pretraining experiments: plan them, run them here or watch them on a cluster.",
     epilog="Exit codes: 0 it succeeded, 1 it failed, 2 wrong options, 3 the manifest is wrong, 4 too expensive, "
-    "5 another run holds the store, 6 timed out, 130 interrupted.",
+    "5 another run holds the store, 6 timed out, 7 a decision is not confirmed, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -269,6 +269,39 @@ def report_command(
     from kubectl_cpt.cluster import commands
 
     commands.report(_kubectl(kubeconfig, context, namespace), name, to=to, opens=opens, environment=os.environ)
+
+
+@app.command("verify")
+def verify_command(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[EXPERIMENT[/TRIAL]]", help="All decisions of one, or one trial's.")
+    ] = None,
+    filename: Annotated[
+        list[str] | None,
+        typer.Option("--filename", "-f", help="Manifests that `kubectl cpt run` carried out, instead of a name."),
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help="A folder or s3://bucket/prefix; where the report lies when absent.")
+    ] = None,
+    output: Annotated[DataOutput, typer.Option("--output", "-o", help="Of the answer.")] = DataOutput.TABLE,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Take decisions anew from the stored tables, and say whether they are the same bytes: exit 7 when not."""
+    if (name is None) == (not filename):
+        raise typer.BadParameter("name an experiment, or the manifests of a run with --filename", param_hint="NAME")
+    if name is not None:
+        from kubectl_cpt.cluster import decided
+
+        kubectl = _kubectl(kubeconfig, context, namespace)
+        decided.verify(kubectl, name, store=store, output=output, environment=os.environ)
+        return
+    from kubectl_cpt.verify import verify_run
+
+    if store is None:
+        raise typer.BadParameter("name the store of the run", param_hint="--store")
+    verify_run(filename or [], store, namespace, output, os.environ)
 
 
 @app.command("retry")
