@@ -114,6 +114,10 @@ def plan_command(
     tokens_per_second_per_gpu: Annotated[
         float | None, typer.Option(callback=_positive, help="Of training: gives GPU-hours.")
     ] = None,
+    gpu_teraflops: Annotated[
+        float | None, typer.Option(callback=_positive, help="Of the data sheet: with --mfu, where no speed is known.")
+    ] = None,
+    mfu: Annotated[float | None, typer.Option(min=0.01, max=1, help="The part of it that training reaches.")] = None,
     price_per_gpu_hour: Annotated[
         float | None, typer.Option(callback=_positive, help="In your currency: gives the price.")
     ] = None,
@@ -130,7 +134,7 @@ def plan_command(
     from kubectl_cpt.bill import Prices
     from kubectl_cpt.plan import show
 
-    prices = Prices(parameters, tokens_per_second_per_gpu, price_per_gpu_hour)
+    prices = Prices(parameters, tokens_per_second_per_gpu, price_per_gpu_hour, gpu_teraflops, mfu)
     kubectl = _kubectl(kubeconfig, context, None) if live else None
     show(filename or [], kustomize, namespace, output, prices, fail_over_cost, kubectl)
 

@@ -523,6 +523,8 @@ class Bill(Model):
     """Billions of operations, by the convention that the results name."""
     gpu_seconds: Annotated[int, Field(ge=0, le=2**53)]
     """Of the attempts that committed."""
+    evaluation_gigaflops: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """Of Evaluate trials, counted likewise."""
 
 
 class Legend(Model):

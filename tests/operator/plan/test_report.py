@@ -206,3 +206,18 @@ class TestLegend:
         done = World(make_experiment(), answer=answer).run()
         trains = sum(trial.spec.type is TrialType.TRAIN for trial in done.trials)
         assert (bill_of(done).gpu_seconds, bill_of(done).training_gigaflops) == (10 * trains, 2 * trains)
+        assert (done.operations.training, done.operations.evaluation) == (2e9 * trains, 0)
+        assert bill_of(done).evaluation_gigaflops == 0
+
+    def test_evaluation_has_its_share(self) -> None:
+        """What Evaluate trials took stands beside training; the plan knows it as soon as a result is there."""
+
+        def answer(spec: CPTTrialSpec) -> Outcome:
+            counted = spec.type in (TrialType.TRAIN, TrialType.EVALUATE)
+            flops = Flops(total=2e9, convention="as counted") if counted else None
+            return Succeeded(make_result(spec, flops=flops))
+
+        done = World(make_experiment(), answer=answer).run()
+        evaluations = sum(trial.spec.type is TrialType.EVALUATE for trial in done.trials)
+        assert bill_of(done).evaluation_gigaflops == 2 * evaluations > 0
+        assert done.operations.total == 1e9 * (bill_of(done).training_gigaflops + 2 * evaluations)

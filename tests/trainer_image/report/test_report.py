@@ -217,6 +217,9 @@ class TestPage:
         assert "7.4B tokens were trained: 92 % of the 8B that separate runs take." in text
         assert "3,600 GPU-seconds" in text
         assert "floating-point" not in text
+        counted = bill.model_copy(update={"training_gigaflops": 3000, "evaluation_gigaflops": 1000})
+        text = report.make_report(read_findings(with_legend(study, bill=counted)))["report.html"].decode()
+        assert "Training took 3e+12 floating-point operations; evaluation another 1e+12, 25 % of all." in text
 
 
 class TestRefused:
