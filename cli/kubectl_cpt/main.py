@@ -308,6 +308,32 @@ def verify_command(
     verify_run(filename or [], store, namespace, output, os.environ)
 
 
+@app.command("gc")
+def gc_command(
+    store: Annotated[
+        str, typer.Option("--store", help="A folder, or s3://bucket/prefix with AWS_* in the environment.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List it; there is nothing else yet.")] = False,
+    filename: Annotated[
+        list[str] | None,
+        typer.Option("--filename", "-f", help="Manifests of all `kubectl cpt run` to keep, instead of a cluster."),
+    ] = None,
+    output: Annotated[DataOutput, typer.Option("--output", "-o", help="Of the list.")] = DataOutput.TABLE,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """List what lies in the store that no trial of the namespace is, or reads; nothing is deleted."""
+    from kubectl_cpt import garbage
+
+    if not dry_run:
+        raise typer.BadParameter("it only lists: say so, and delete by your store's own tools", param_hint="--dry-run")
+    if filename:
+        garbage.of_runs(filename, store, namespace, output, os.environ)
+    else:
+        garbage.of_cluster(_kubectl(kubeconfig, context, namespace), store, namespace, output, os.environ)
+
+
 @app.command("retry")
 def retry_command(
     name: Annotated[str, typer.Argument(metavar="EXPERIMENT[/TRIAL]", help="All failed trials, or one.")],
