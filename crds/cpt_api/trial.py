@@ -527,6 +527,25 @@ class Bill(Model):
     """Of Evaluate trials, counted likewise."""
 
 
+class ReportedModel(Model):
+    """What an experiment ends with; scores are text, as in its status."""
+
+    trial: Digest
+    """Whose end it is."""
+    dataset: Name
+    """What it was trained on."""
+    learning_rate: LearningRate
+    """Its rate."""
+    tokens: Tokens
+    """Its total tokens."""
+    target: Annotated[str, Field(max_length=32)]
+    """Score on the target."""
+    target_interval: Annotated[str, Field(max_length=64)] | None = None
+    """95 %."""
+    retention: Annotated[str, Field(max_length=32)] | None = None
+    """Score on the retention."""
+
+
 class Legend(Model):
     """What a Report shows beside its inputs; no digest depends on it."""
 
@@ -536,6 +555,10 @@ class Legend(Model):
     """Results refer to data by digest only; data without a name here is shown by its digest."""
     bill: Bill | None = None
     """What it cost."""
+    base: Annotated[str, Field(max_length=512)] | None = None
+    """The base's address, or the trial that made it."""
+    best: ReportedModel | None = None
+    """For the model card; absent where the base is best."""
 
 
 class Run(Model):

@@ -171,6 +171,16 @@ class TestLegend:
         assert legend.title == "sweep"
         assert sorted(entry.name for entry in legend.names) == ["linux", "perl", "python", "speeches"]
 
+    def test_best(self) -> None:
+        """The very model that the status names, and where its base lies; nothing where the base is best."""
+        spec = make_experiment()
+        done = World(spec).run()
+        legend = legend_of(done)
+        assert done.best is not None
+        assert legend.best is not None
+        assert (legend.best.trial, legend.best.target) == (done.best.digest, done.best.target)
+        assert legend.base == spec.model.uri
+
     def test_bill(self) -> None:
         """Arms and control are what was trained; separate are the same points without shared trunks."""
         done = World(make_experiment(recipe=TWO_RUNGS)).run()

@@ -79,9 +79,9 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes, earlier:
     found = _decide(segments)
     decided = all(stage.decided for stage in found.all)
     naive = _naive(recipe, found)
-    report = plan_report(segments, context, naive) if decided else None
-    finding = _finding(found, recipe) or looked.finding
     best = _best(recipe, found)
+    report = plan_report(segments, context, naive, best) if decided else None
+    finding = _finding(found, recipe) or looked.finding
     return Plan(
         trials=trials.all(),
         stages=(*_stages(looked, found), stage_of(report)),
