@@ -1,6 +1,6 @@
 """What trials have taken until now, attempts that are still open among it.
 
-    attempts of 1,200 GPU-seconds have ended, an open one has 8 GPUs and runs since 10 s    -> 1,280, and 8 more a second
+    1,200 GPU-seconds in attempts that ended, an open one of 8 GPUs since 10 s    -> 1,280, and 8 more a second
 
 An open one counts from when all its pods were first seen running: a little less than its end will say.
 """
