@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cpt_api.experiment import CPTExperimentSpec
+from cpt_api.experiment import Budget, CPTExperimentSpec
 from cpt_api.trial import CPTTrialSpec, PreflightWork, TrialType
 from cpt_operator.plan import PlannedTrial
 from cpt_operator.plan.durations import STAGE as DURATIONS
@@ -15,7 +15,7 @@ from kubectl_cpt.bill import CONVENTION, Bill, Prices
 from kubectl_cpt.changes import Change, changes
 from kubectl_cpt.foresee import Forecast, end_of, foresee, tokens
 from kubectl_cpt.manifest import Document, Manifests
-from kubectl_cpt.numbers import amount
+from kubectl_cpt.numbers import amount, hours
 
 UNRESOLVED = "unresolved"
 """Stands for every digest: they hang on what Preflight will see."""
@@ -109,15 +109,15 @@ def preview(
     """Forecast one experiment, and compare it with the live one. ManifestError when it contradicts itself."""
     forecast = foresee(document)
     recipe = forecast.recipe
-    least, most = tokens(forecast.least.trials), tokens(forecast.most.trials)
+    least, most = (Bill.of(tokens(plan.trials), prices) for plan in (forecast.least, forecast.most))
     return Preview(
         name=document.name,
         namespace=document.namespace,
         summary=_summary(recipe),
         rows=tuple(_rows(forecast)),
         trials=tuple(Line(t.stage, t.spec.type, t.title, int(t.tokens)) for t in forecast.most.trials),
-        least=Bill.of(least, prices),
-        most=Bill.of(most, prices),
+        least=least,
+        most=most,
         naive=Bill.of(int(forecast.most.tokens_naive), prices),
         naive_least=Bill.of(int(forecast.least.tokens_naive), prices),
         warnings=tuple(_warnings(document.spec, recipe, most)),
@@ -197,7 +197,7 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
 # --- words ----------------------------------------------------------------------------------------------------------
 
 
-def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: int) -> Iterator[str]:
+def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: Bill) -> Iterator[str]:
     """What will run, and will not tell what one hopes for."""
     what = "choices and verdicts" if recipe.on_undecided else "choices"
     if recipe.replay is None:
@@ -208,11 +208,17 @@ def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: int) -> Iterator[st
         yield "evaluation.retention is absent: nobody will notice what the model forgets"
     if len(recipe.rates) == 1:
         yield f"there is one learning rate, {recipe.rates[0]}: nothing to compare"
-    budget = spec.budget.tokens if spec.budget else None
-    if budget is not None and budget < most:
-        yield f"budget.tokens is {budget}, up to {amount(most)} tokens may be needed: it may end with BudgetExhausted"
+    yield from _budget(spec.budget or Budget(), most)
     yield from _sizes(spec, recipe)
     yield from _repetitions(spec, recipe)
+
+
+def _budget(budget: Budget, most: Bill) -> Iterator[str]:
+    end = "it may end with BudgetExhausted"
+    if budget.tokens is not None and budget.tokens < most.tokens:
+        yield f"budget.tokens is {budget.tokens}, up to {amount(most.tokens)} tokens may be needed: {end}"
+    if budget.gpu_hours is not None and most.gpu_hours is not None and budget.gpu_hours < most.gpu_hours:
+        yield f"budget.gpuHours is {budget.gpu_hours}, up to {hours(most.gpu_hours)} may be needed: {end}"
 
 
 def _sizes(spec: CPTExperimentSpec, recipe: Recipe) -> Iterator[str]:

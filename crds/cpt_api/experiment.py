@@ -225,6 +225,8 @@ class Budget(Model):
 
     tokens: Tokens | None = None
     """Trained tokens; reused ones are free."""
+    gpu_hours: Amount | None = None
+    """Pod time x GPUs in hours, such as "100", lost attempts included; trials without GPUs cost none."""
 
 
 class Reuse(StrEnum):
@@ -353,6 +355,12 @@ class Ledger(Model):
     """Had every point been its own run."""
     gpu_seconds: int = 0
     """Pod time x GPUs."""
+    evaluation_gpu_seconds: int | None = None
+    """Those of them that Evaluate trials took; held-out text scored while training is not among them."""
+    flops: Annotated[str, Field(max_length=32)] | None = None
+    """Floating-point operations of training and evaluation, of committed results; reused ones are not among them."""
+    evaluation_flops: Annotated[str, Field(max_length=32)] | None = None
+    """Those of them that Evaluate trials took."""
 
 
 class CPTExperimentStatus(Model):

@@ -523,6 +523,27 @@ class Bill(Model):
     """Billions of operations, by the convention that the results name."""
     gpu_seconds: Annotated[int, Field(ge=0, le=2**53)]
     """Of the attempts that committed."""
+    evaluation_gigaflops: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """Of Evaluate trials, counted likewise."""
+
+
+class ReportedModel(Model):
+    """What an experiment ends with; scores are text, as in its status."""
+
+    trial: Digest
+    """Whose end it is."""
+    dataset: Name
+    """What it was trained on."""
+    learning_rate: LearningRate
+    """Its rate."""
+    tokens: Tokens
+    """Its total tokens."""
+    target: Annotated[str, Field(max_length=32)]
+    """Score on the target."""
+    target_interval: Annotated[str, Field(max_length=64)] | None = None
+    """95 %."""
+    retention: Annotated[str, Field(max_length=32)] | None = None
+    """Score on the retention."""
 
 
 class Legend(Model):
@@ -534,6 +555,10 @@ class Legend(Model):
     """Results refer to data by digest only; data without a name here is shown by its digest."""
     bill: Bill | None = None
     """What it cost."""
+    base: Annotated[str, Field(max_length=512)] | None = None
+    """The base's address, or the trial that made it."""
+    best: ReportedModel | None = None
+    """For the model card; absent where the base is best."""
 
 
 class Run(Model):

@@ -161,6 +161,23 @@ class TestBill:
         """What the user did not tell is None."""
         assert Bill.of(1000, Prices()) == Bill(1000, None, None, None)
 
+    def test_a_speed_that_is_assumed(self) -> None:
+        """The docstring's other example; a measured speed counts more."""
+        assumed = Prices(7_000_000_000, None, 2.5, 989, 0.4)
+        assert assumed.rate == pytest.approx(9419, abs=1)
+        assert Bill.of(1_500_000_000, assumed).cost == pytest.approx(110.59, abs=0.1)
+        assert Prices(7_000_000_000, 9000, 2.5, 989, 0.4).rate == 9000
+        assert Prices(None, None, 2.5, 989, 0.4).rate is None
+
+    @pytest.mark.parametrize("output", ["table", "markdown"])
+    def test_unknown_is_said(self, output: str) -> None:
+        """With the options that tell it."""
+        done = plan(*DEMO, "--parameters", "1M", "-o", output)
+        (price,) = [line for line in done.stdout.splitlines() if "price" in line]
+        assert "unknown" in price
+        assert "--price-per-gpu-hour" in price
+        assert not any("FLOPs" in line and "unknown" in line for line in done.stdout.splitlines())
+
     @pytest.mark.parametrize(("limit", "want"), [("0.2", Exit.TOO_EXPENSIVE), ("100", Exit.SUCCESS)])
     def test_fail_over_cost(self, limit: str, want: Exit) -> None:
         """The plan is printed, and the exit code is 4 when it may cost more."""
@@ -184,6 +201,9 @@ class TestWarnings:
             pytest.param({"replay": None, "evaluation": "linux"}, "no control", id="no replay"),
             pytest.param({"training": {"replicates": 1}}, "no run-noise estimate", id="one replicate"),
             pytest.param({"budget": {"tokens": "1000"}}, "BudgetExhausted", id="budget"),
+            pytest.param(
+                {"budget": {"gpuHours": "1e-4"}}, "budget.gpuHours is 0.0001, up to", id="budget of GPU-hours"
+            ),
             pytest.param({"recipe": {"learningRates": ["1e-4"]}}, "nothing to compare", id="one rate"),
             pytest.param({"recipe": {"rungs": ["10000"]}}, "rung 10000 becomes 10240", id="rounded"),
             pytest.param({"resources": {"nodes": 3}}, "not divisible by 3 processes", id="batch"),
@@ -201,7 +221,7 @@ class TestWarnings:
             changes["evaluation"] = {"target": spec["evaluation"]["target"]}
         if "datasets" in changes:
             changes = {"datasets": [spec["datasets"][0] | {"maxTokens": changes["datasets"]}]}
-        done = plan("-f", "-", text=manifest(**changes))
+        done = plan("-f", "-", *PRICES, text=manifest(**changes))
         assert done.exit_code == Exit.SUCCESS, done.stderr
         assert any(want in line for line in done.stdout.splitlines() if line.startswith("warning:"))
 

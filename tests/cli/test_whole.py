@@ -131,3 +131,22 @@ def test_interrupted_and_finished(laptop: Laptop) -> None:
     assert process.returncode == Exit.SUCCESS, said
     assert again == out
     assert "started" not in said
+
+    decisions = verified(laptop, Exit.SUCCESS)
+    assert [each["answer"] for each in decisions] == ["equal", "equal"]
+    for table in laptop.folder.glob("store/data/default/*/**/*.parquet"):
+        data = bytearray(table.read_bytes())
+        data[len(data) // 2] ^= 1
+        table.write_bytes(data)
+    decisions = verified(laptop, Exit.NOT_CONFIRMED)
+    assert {each["answer"] for each in decisions} == {"unknown"}
+    assert all("something else wrote there" in each["differences"][0] for each in decisions)
+
+
+def verified(laptop: Laptop, code: Exit) -> list[dict[str, Any]]:
+    """What `kubectl cpt verify` says of every decision."""
+    command = [*laptop.command()[:3], "verify", *laptop.command()[4:8], "-o", "json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    decisions: list[dict[str, Any]] = json.loads(done.stdout)["decisions"]
+    return decisions

@@ -96,6 +96,19 @@ class TestLimits:
         assert stop.reason == "BudgetExhausted"
         assert "raise it and run again" in world.stuck()[0]
 
+    def test_gpu_hours(self) -> None:
+        """Of the attempts that committed."""
+        world = make_world(budget={"gpuHours": "0.5"})
+        run(world, until=TrialType.DECIDE)
+        assert world.stop() is None
+        trained = next(job for job in world.jobs if job.spec.train)
+        assert trained.digest is not None
+        slow = make_result(trained.spec).model_copy(update={"gpu_seconds": 1800.0})
+        world.answer(trained.digest, Succeeded(slow))
+        stop = world.stop()
+        assert stop is not None
+        assert stop.message == "0.5 GPU-hours are used, budget.gpuHours is 0.5: raise it and run again"
+
     def test_equal_trials_of_others_cost_nothing(self) -> None:
         """Only what runs for this experiment have started is counted against the budget."""
         first = make_world()

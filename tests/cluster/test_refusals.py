@@ -182,6 +182,7 @@ ALLOWED = [
     pytest.param("recipe.durationSweep.durations", ["40960", "81920"], id="a longer duration"),
     pytest.param("scheduling.parallelTrials", 2, id="fewer places"),
     pytest.param("budget.tokens", "1B", id="a budget"),
+    pytest.param("budget.gpuHours", "2.5", id="a budget of GPU-hours"),
     pytest.param("suspend", True, id="a pause"),
     pytest.param("resources.memory", "8Gi", id="more memory"),
 ]

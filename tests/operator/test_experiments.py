@@ -421,6 +421,32 @@ class TestStop:
         await world.settle(300)
         assert ready(world) == ("True", "Completed")
 
+    async def test_gpu_hours(self) -> None:
+        """They are used up while trials run: these save a checkpoint and release their GPUs. Raised: it goes on."""
+        world = World(kubelet=slow(600))
+        apply(world, resources={"gpusPerNode": 8}, budget={"gpuHours": "0.5"}, scheduling={"parallelTrials": 2})
+        await world.settle(60)
+        assert ready(world) == ("True", "Running")
+        await world.settle(120)
+        assert world.jobs_at_work() == []
+        for pod in world.pods_leaving():
+            world.remove(pod.key)
+        await world.settle(60)
+        assert ready(world) == ("False", "BudgetExhausted")
+        assert "GPU-hours are used, budget.gpuHours is 0.5" in why(world)
+        assert 1800 <= status(world).ledger.gpu_seconds < 1800 + 16 * 60
+        world.change(Kind.EXPERIMENT, "sweep", lambda spec: spec.update(budget={"gpuHours": "1e3"}))
+        await world.settle(1000)
+        assert ready(world) == ("True", "Completed")
+
+    async def test_gpu_hours_without_gpus(self) -> None:
+        """What runs on CPUs uses none of them."""
+        world = World(kubelet=works)
+        apply(world, resources={"gpusPerNode": 0}, budget={"gpuHours": "0.001"})
+        await world.settle(200)
+        assert ready(world) == ("True", "Completed")
+        assert status(world).ledger.gpu_seconds == 0
+
     async def test_what_exists_is_free(self) -> None:
         """Over budget, trials whose result exists are reused all the same."""
         world = World(kubelet=works)

@@ -88,6 +88,11 @@ class Trial:
         return is_at_work(self.status)
 
     @property
+    def succeeded(self) -> bool:
+        """It has a result."""
+        return has_succeeded(self.status)
+
+    @property
     def ended(self) -> bool:
         """For good."""
         return has_ended(self.status)

@@ -12,6 +12,7 @@ from cpt_api.result import Decision, DurationChoice, RateChoice, Screened
 from cpt_api.trial import TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import ENDED_STAGES, Failed, Succeeded
+from cpt_operator.plan.bill import shown
 from kubectl_cpt.machine.world import BY_HAND, Job, World
 from kubectl_cpt.numbers import amount, duration, percent
 from kubectl_cpt.render import columns, datasets
@@ -43,7 +44,9 @@ def status_of(world: World, store: str) -> CPTExperimentStatus:
             tokens_trained=Tokens(world.tokens_trained),
             tokens_reused=Tokens(world.tokens_reused),
             tokens_naive=plan.tokens_naive,
-            gpu_seconds=round(_gpu_seconds(world)),
+            gpu_seconds=round(world.gpu_seconds),
+            flops=shown(plan.operations.total),
+            evaluation_flops=shown(plan.operations.evaluation),
         ),
         report_uri=_report(world, store),
     )
@@ -168,11 +171,6 @@ def _by_hand(world: World) -> Iterator[tuple[str, str, str]]:
     for job in world.jobs:
         if job.stage == BY_HAND and job.digest:
             yield (job.name, job.digest.short, _outcome(world, job) or "")
-
-
-def _gpu_seconds(world: World) -> float:
-    own = (world.outcomes.get(digest) for digest in world.memory.attempts)
-    return sum(outcome.result.gpu_seconds for outcome in own if isinstance(outcome, Succeeded))
 
 
 def _places(world: World, store: str, logs: Path) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from functools import cached_property
 from cpt_api import PROTOCOL
 from cpt_api.conditions import Reason
 from cpt_api.digest import trial_digest
-from cpt_api.experiment import CPTExperimentSpec, TrialFailure
+from cpt_api.experiment import Budget, CPTExperimentSpec, TrialFailure
 from cpt_api.model import sha256
 from cpt_api.names import trial_name
 from cpt_api.result import Outcome as ResultOutcome
@@ -241,13 +241,17 @@ class World:
         if limit is not None and len(failed) > limit:
             text = f"{len(failed)} trials failed, {limit} are accepted (scheduling)"
             return Finding(Reason.TOO_MANY_FAILURES, text)
-        budget = spec.budget.tokens if spec.budget else None
-        if budget is not None and self.tokens_trained >= budget and not self.plan.complete:
-            text = (
-                f"{Tokens(self.tokens_trained)} tokens are trained, budget.tokens is {budget}: raise it and run again"
-            )
-            return Finding(Reason.BUDGET_EXHAUSTED, text)
-        return None
+        spent = "" if self.plan.complete else self._spent(spec.budget or Budget())
+        return Finding(Reason.BUDGET_EXHAUSTED, f"{spent}: raise it and run again") if spent else None
+
+    def _spent(self, budget: Budget) -> str:
+        """Which of them is used up, in words."""
+        if budget.tokens is not None and self.tokens_trained >= budget.tokens:
+            return f"{Tokens(self.tokens_trained)} tokens are trained, budget.tokens is {budget.tokens}"
+        used = self.gpu_seconds / 3600
+        if budget.gpu_hours is not None and used >= float(budget.gpu_hours):
+            return f"{used:.3g} GPU-hours are used, budget.gpuHours is {budget.gpu_hours}"
+        return ""
 
     def stuck(self) -> list[str]:
         """Why nothing can start though something is left to do; asked for when nothing runs."""
@@ -275,6 +279,12 @@ class World:
     def tokens_trained(self) -> int:
         """By trials that runs on this store have started for this experiment; equal ones of others are free."""
         return sum(job.tokens for job, _ in self._ended() if job.digest in self.memory.attempts)
+
+    @property
+    def gpu_seconds(self) -> float:
+        """Of the attempts that committed, likewise."""
+        own = (outcome for job, outcome in self._ended() if job.digest in self.memory.attempts)
+        return sum(outcome.result.gpu_seconds for outcome in own if isinstance(outcome, Succeeded))
 
     @property
     def tokens_reused(self) -> int:

@@ -33,13 +33,16 @@ from cpt_operator.kinds import DIGEST_ANNOTATION, Key, Kind
 from cpt_operator.plan import Plan, PlannedTrial, plan
 from cpt_operator.records import Body, ExperimentRecord, TrialRecord
 from cpt_operator.runtime import Requeue, Runtime
+from cpt_operator.spending import NOTHING, Spent, open_attempt
 from cpt_operator.standing import has_succeeded
 from cpt_operator.status import Phase
 from cpt_operator.summary import (
     ExperimentView,
     State,
     budget_exhausted,
+    is_beyond_budget,
     is_preflight,
+    seconds_to_budget,
     too_many_failures,
 )
 
@@ -140,7 +143,14 @@ async def _advance(
         return Requeue(0)
     if made.finding and made.finding.reason is Reason.PREFLIGHT_FAILED:
         return Requeue(max(1.0, evidence.look_again_seconds))
-    return requeue
+    return _sooner(requeue, seconds_to_budget(view))
+
+
+def _sooner(requeue: Requeue | None, seconds: float | None) -> Requeue | None:
+    """Whichever comes first; at most once a second."""
+    if seconds is None or (requeue and requeue.after_seconds <= seconds):
+        return requeue
+    return Requeue(max(1.0, seconds))
 
 
 def _expansion(runtime: Runtime, record: ExperimentRecord, spec: CPTExperimentSpec, evidence: Evidence) -> Expansion:
@@ -174,7 +184,16 @@ def _view(
         in_line={child.name for child in family.open if runtime.memory.is_in_line(child.key)},
         looking_again=len(looks) > 1 and looks[-1].outcome is None,
         report_uri=_report_uri(runtime, record, expansion.plan),
+        spent=_spent(runtime, spec, family),
     )
+
+
+def _spent(runtime: Runtime, spec: CPTExperimentSpec, family: Family) -> Spent:
+    """Attempts that are open grow with time, so this is asked anew every turn, where anybody wants to know."""
+    if spec.budget is None or spec.budget.gpu_hours is None:
+        return NOTHING
+    at_work = (open_attempt(child, runtime.store, runtime.now()) for child in family.at_work)
+    return sum(at_work, Spent(family.gpu_seconds))
 
 
 def _family(runtime: Runtime, record: ExperimentRecord, expansion: Expansion) -> Family:
@@ -208,13 +227,12 @@ class _Made:
 async def _make(runtime: Runtime, record: ExperimentRecord, view: ExperimentView, expansion: Expansion) -> _Made:
     """Create what is missing and bring `run` blocks up to date."""
     all_stop = bool(view.spec.suspend) or too_many_failures(view) is not None
-    no_tokens = budget_exhausted(view) is not None
     writes = 0
     for order, name in view.family.unsettled:
         planned, child = expansion.planned[name], view.family.children.get(name)
         if all_stop if child is None else child.deleting:
             continue
-        run = run_of(expansion.runs[name], stop=all_stop or (no_tokens and planned.tokens > 0))
+        run = run_of(expansion.runs[name], stop=all_stop or is_beyond_budget(view, planned))
         if child is not None and not run_differs(child.spec, run):
             continue
         if writes == _WRITES_PER_TURN:
@@ -228,7 +246,7 @@ async def _make(runtime: Runtime, record: ExperimentRecord, view: ExperimentView
         if refused is not None:
             return _Made(writes, refused=refused)
     for child in view.family.superseded:
-        writes += await _tidy(runtime, view, child, stop=all_stop or no_tokens)
+        writes += await _tidy(runtime, view, child, stop=all_stop or budget_exhausted(view) is not None)
     return _Made(writes)
 
 

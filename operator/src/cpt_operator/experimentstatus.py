@@ -13,6 +13,7 @@ from cpt_api.experiment import Best, CPTExperimentStatus, Ledger
 from cpt_api.values import Tokens
 from cpt_operator import rfc3339
 from cpt_operator.plan import ENDED_STAGES
+from cpt_operator.plan.bill import shown
 from cpt_operator.status import Phase, experiment_conditions
 from cpt_operator.summary import ExperimentView, State, state_of
 
@@ -104,4 +105,7 @@ def _ledger(view: ExperimentView) -> Ledger:
         tokens_reused=Tokens(family.tokens_reused),
         tokens_naive=view.plan.tokens_naive,
         gpu_seconds=family.gpu_seconds,
+        evaluation_gpu_seconds=family.evaluation_gpu_seconds,
+        flops=shown(view.plan.operations.total),
+        evaluation_flops=shown(view.plan.operations.evaluation),
     )

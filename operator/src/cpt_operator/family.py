@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cpt_api.experiment import TrialCounts
+from cpt_api.trial import TrialType
 from cpt_operator.plan import PlannedTrial
 from cpt_operator.records import TrialRecord
 
@@ -35,6 +36,11 @@ class Family:
     def open(self) -> Sequence[TrialRecord]:
         """Those that have not ended."""
         return [child for child in self.mine if not child.standing.has_ended]
+
+    @cached_property
+    def at_work(self) -> Sequence[TrialRecord]:
+        """All children with an open attempt, superseded ones too."""
+        return [child for child in self.children.values() if child.standing.is_at_work]
 
     @cached_property
     def failed(self) -> Sequence[TrialRecord]:
@@ -120,4 +126,14 @@ class Family:
     @cached_property
     def gpu_seconds(self) -> int:
         """Of all attempts."""
-        return sum(child.status.get("gpuSeconds") or 0 for child in self.children.values())
+        return sum(_gpu_seconds(child) for child in self.children.values())
+
+    @cached_property
+    def evaluation_gpu_seconds(self) -> int:
+        """Of these, those of Evaluate trials."""
+        evaluations = (child for child in self.children.values() if child.spec.get("type") == TrialType.EVALUATE)
+        return sum(_gpu_seconds(child) for child in evaluations)
+
+
+def _gpu_seconds(child: TrialRecord) -> int:
+    return child.status.get("gpuSeconds") or 0

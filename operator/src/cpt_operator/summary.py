@@ -19,9 +19,11 @@ from cpt_api.experiment import CPTExperimentSpec, CPTExperimentStatus, TrialFail
 from cpt_api.trial import TrialType
 from cpt_api.values import Tokens
 from cpt_operator.family import Family
-from cpt_operator.plan import Plan
+from cpt_operator.plan import Plan, PlannedTrial
+from cpt_operator.plan.trials import GPU_TYPES
 from cpt_operator.plan.types import Finding
 from cpt_operator.records import TrialRecord
+from cpt_operator.spending import NOTHING, Spent
 from cpt_operator.standing import message_of, reason_of
 from cpt_operator.status import Phase
 
@@ -46,6 +48,8 @@ class ExperimentView:
     """A Preflight looks once more at inputs with findings."""
     report_uri: str | None = None
     """Where the page lies, once it is made."""
+    spent: Spent = NOTHING
+    """By all children until now, where there is a budget for it."""
 
 
 def is_preflight(trial: TrialRecord) -> bool:
@@ -82,16 +86,43 @@ def too_many_failures(view: ExperimentView) -> Finding | None:
 
 
 def budget_exhausted(view: ExperimentView) -> Finding | None:
-    """Nothing may be trained any more, though something is left to train."""
-    budget = view.spec.budget.tokens if view.spec.budget else None
-    trained, left = view.family.tokens_trained, view.family.trainings_left
-    if budget is None or trained < budget or not left:
+    """Some of what is left may not run any more."""
+    budget, family = view.spec.budget, view.family
+    found = []
+    if budget and _no_tokens(view):
+        found.append(f"{Tokens(family.tokens_trained)} tokens are trained, budget.tokens is {budget.tokens}")
+    if budget and _no_gpu_hours(view):
+        hours = f"{view.spent.gpu_seconds / 3600:.3g}"
+        found.append(f"{hours} GPU-hours are used, budget.gpuHours is {budget.gpu_hours}")
+    stopped = sum(is_beyond_budget(view, family.planned[name]) for _, name in family.unsettled) if found else 0
+    if not stopped:
         return None
-    return Finding(
-        Reason.BUDGET_EXHAUSTED,
-        f"{Tokens(trained)} tokens are trained, budget.tokens is {budget}, {left} trials are left: "
-        "raise it, and they go on from their checkpoints",
-    )
+    text = f"{', '.join(found)}, {stopped} trials are left: raise it, and they go on from their checkpoints"
+    return Finding(Reason.BUDGET_EXHAUSTED, text)
+
+
+def is_beyond_budget(view: ExperimentView, planned: PlannedTrial) -> bool:
+    """Whether it would take what is used up: tokens by training, GPU-hours by all that may ask for GPUs."""
+    return (planned.tokens > 0 and _no_tokens(view)) or (planned.spec.type in GPU_TYPES and _no_gpu_hours(view))
+
+
+def seconds_to_budget(view: ExperimentView) -> float | None:
+    """Until the GPU-hours are used up, by what is at work now; None: never."""
+    hours = view.spec.budget.gpu_hours if view.spec.budget else None
+    if hours is None or not view.spent.gpus or _no_gpu_hours(view):
+        return None
+    return (3600 * float(hours) - view.spent.gpu_seconds) / view.spent.gpus
+
+
+def _no_tokens(view: ExperimentView) -> bool:
+    budget = view.spec.budget.tokens if view.spec.budget else None
+    return budget is not None and view.family.tokens_trained >= budget
+
+
+def _no_gpu_hours(view: ExperimentView) -> bool:
+    """Nothing has been used where no trial has GPUs, and a budget of nothing is used up at once."""
+    budget = view.spec.budget.gpu_hours if view.spec.budget else None
+    return budget is not None and view.spent.gpu_seconds >= 3600 * float(budget)
 
 
 # --- the phase -------------------------------------------------------------------------------------------------------

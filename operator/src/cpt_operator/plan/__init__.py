@@ -15,6 +15,7 @@ from cpt_api.experiment import Best, CPTExperimentSpec, DatasetStatus, OnUndecid
 from cpt_api.result import DurationArm, Estimate, HeldOutScore, RateArm
 from cpt_api.trial import CPTTrialSpec, EvaluateWork, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_operator.plan.bill import operations_of
 from cpt_operator.plan.durations import STAGE as DURATIONS
 from cpt_operator.plan.durations import Durations, plan_durations, tokens_at_most
 from cpt_operator.plan.inputs import STAGE as PREFLIGHT
@@ -78,9 +79,9 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes, earlier:
     found = _decide(segments)
     decided = all(stage.decided for stage in found.all)
     naive = _naive(recipe, found)
-    report = plan_report(segments, context, naive) if decided else None
-    finding = _finding(found, recipe) or looked.finding
     best = _best(recipe, found)
+    report = plan_report(segments, context, naive, best) if decided else None
+    finding = _finding(found, recipe) or looked.finding
     return Plan(
         trials=trials.all(),
         stages=(*_stages(looked, found), stage_of(report)),
@@ -88,6 +89,7 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes, earlier:
         best=best,
         tokens_ahead=Tokens(sum(stage.tokens_ahead for stage in found.all)),
         tokens_naive=naive,
+        operations=operations_of(segments),
         finding=finding,
         # a failed report is an end too
         complete=report is not None and report.has_ended and looked.is_whole and finding is None,

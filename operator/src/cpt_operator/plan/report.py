@@ -12,8 +12,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cpt_api.experiment import StageStatus
-from cpt_api.trial import Answered, CPTTrialSpec, DataName, Legend, Question, ReportWork, TrialRef, TrialType
+from cpt_api.experiment import Best, StageStatus
+from cpt_api.trial import (
+    Answered,
+    CPTTrialSpec,
+    DataName,
+    Legend,
+    Question,
+    ReportedModel,
+    ReportWork,
+    TrialRef,
+    TrialType,
+)
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan.bill import bill_of
 from cpt_operator.plan.question import metrics_of
@@ -46,7 +56,7 @@ class Reported:
         return self.state != "Running"
 
 
-def plan_report(segments: Segments, context: Context, naive: Tokens) -> Reported:
+def plan_report(segments: Segments, context: Context, naive: Tokens, best: Best | None) -> Reported:
     """Add the report of an experiment whose every stage is decided."""
     target, retention = metrics_of(segments.inputs)
     work = ReportWork(
@@ -57,11 +67,14 @@ def plan_report(segments: Segments, context: Context, naive: Tokens) -> Reported
         answered=_answered(segments),
     )
     prepared = segments.inputs.prepared
+    model = segments.recipe.spec.model
     names = {digest: name for name, digest in sorted(prepared.items(), reverse=True)}  # the first of two names counts
     legend = Legend(
         title=context.experiment or None,
         names=tuple(DataName(digest=digest, name=name) for digest, name in sorted(names.items())[:_NAMES_MAX]),
         bill=bill_of(segments, naive),
+        base=model.uri or model.trial_name,
+        best=_reported(best),
     )
     digest = segments.trials.add(CPTTrialSpec(type=TrialType.REPORT, report=work), STAGE, "report", legend=legend)
     match segments.outcomes.get(digest):
@@ -71,6 +84,20 @@ def plan_report(segments: Segments, context: Context, naive: Tokens) -> Reported
             return Reported(digest, "Failed", f"no report: {reason}: {message}"[:1024])
         case _:
             return Reported(digest, "Running")
+
+
+def _reported(best: Best | None) -> ReportedModel | None:
+    if best is None:
+        return None
+    return ReportedModel(
+        trial=best.digest,
+        dataset=best.dataset,
+        learning_rate=best.learning_rate,
+        tokens=best.tokens,
+        target=best.target,
+        target_interval=best.target_interval,
+        retention=best.retention,
+    )
 
 
 def _answered(segments: Segments) -> tuple[Answered, ...]:

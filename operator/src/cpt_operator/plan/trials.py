@@ -11,12 +11,16 @@ from cpt_operator.plan.types import NO_TOKENS, Context, PlannedTrial
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
+GPU_TYPES = frozenset({TrialType.TRAIN, TrialType.EVALUATE})
+"""What a GPU helps; all others get none."""
+
+
 def sized(resources: Resources, trial_type: TrialType) -> Resources:
     """As the verb can use them: only training has several processes, and only a model needs a GPU."""
     if trial_type is TrialType.TRAIN:
         return resources
     gpus = resources.gpus_per_node
-    if trial_type is not TrialType.EVALUATE:
+    if trial_type not in GPU_TYPES:
         gpus = 0
     elif gpus is not None:
         gpus = min(1, gpus)

@@ -9,10 +9,11 @@
     panels.py      what figures about a metric share
     drawing.py     matplotlib with everything fixed that could differ between machines
     page.py        sections to one HTML file, which asks for nothing from outside
+    card.py        the model card of what the experiment ended with
 
 A further stage of the recipe is one more file with a `section()`, named in `_sections`. Below the trial's data prefix:
 
-    report.html  report.json  figures/ledger.svg  figures/ledger.png  tables/ledger.csv  …
+    report.html  report.json  model-card.md  figures/ledger.svg  figures/ledger.png  tables/ledger.csv  …
 
 Price: a GET for each decision, and half a second for each figure; matplotlib takes a second to import.
 """
@@ -51,10 +52,13 @@ def run(trial: Trial) -> None:
 
 def make_report(findings: Findings) -> Files:
     """All files, the page last."""
+    from cpt_trainer.report.card import CARD, card
     from cpt_trainer.report.page import page
 
     sections = tuple(section for make in _sections() if (section := make(findings)) is not None)
     files = dict(_parts(sections))
+    if (text := card(findings)) is not None:
+        files[CARD] = text
     return {**files, "report.json": findings.to_json(), REPORT_PAGE: page(findings, sections)}
 
 
