@@ -242,7 +242,8 @@ class World:
             text = f"{len(failed)} trials failed, {limit} are accepted (scheduling)"
             return Finding(Reason.TOO_MANY_FAILURES, text)
         budget = spec.budget.tokens if spec.budget else None
-        if budget is not None and self.tokens_trained >= budget and not self.plan.complete:
+        left = any(job.tokens and job.stage != BY_HAND and job.digest not in self.outcomes for job in self.jobs)
+        if budget is not None and self.tokens_trained >= budget and left:
             text = (
                 f"{Tokens(self.tokens_trained)} tokens are trained, budget.tokens is {budget}: raise it and run again"
             )

@@ -46,6 +46,8 @@ class ExperimentView:
     """A Preflight looks once more at inputs with findings."""
     report_uri: str | None = None
     """Where the page lies, once it is made."""
+    model_uri: str | None = None
+    """Where the best model lies, where one was written."""
 
 
 def is_preflight(trial: TrialRecord) -> bool:
