@@ -24,10 +24,11 @@ _GROWING = (
     "recipe.learningRateSweep.learningRates",
     "recipe.learningRateSweep.rungs",
     "recipe.durationSweep.durations",
+    "recipe.soup.weights",
 )
 """Lists that may be appended to."""
-_STAGE = "recipe.durationSweep"
-"""A block that holds a growing list, and is there from the beginning or never."""
+_STAGES = ("recipe.durationSweep", "recipe.soup")
+"""Blocks that hold a growing list, and are there from the beginning or never."""
 REFUSED = "!"
 
 
@@ -84,7 +85,7 @@ def _short(value: Any) -> str:
 def _judged(change: Change, live: CPTExperimentSpec) -> Change:
     """The same, or refused."""
     fixed = (change.path == field or change.path.startswith((f"{field}.", f"{field}[")) for field in _IMMUTABLE)
-    if change.path == _STAGE or any(fixed):
+    if change.path in _STAGES or any(fixed):
         return Change(REFUSED, change.path, f"{change.what or change.sign} (immutable)")
     grown = next((field for field in _GROWING if change.path.startswith(field)), None)
     if grown is None:

@@ -24,6 +24,7 @@ from cpt_api.result import (
     Decision,
     DurationArm,
     DurationChoice,
+    Estimate,
     HeldOutScore,
     Judgement,
     RateArm,
@@ -32,9 +33,11 @@ from cpt_api.result import (
     Result,
     Screened,
     ScreenedArm,
+    SoupArm,
+    SoupChoice,
     Verdict,
 )
-from cpt_api.trial import CPTTrialSpec, DecideWork, PreflightWork, Question, TrainWork, TrialType
+from cpt_api.trial import CPTTrialSpec, DecideWork, EvaluateWork, PreflightWork, Question, TrainWork, TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import Context, Earlier, Look, Outcome, Plan, PlannedTrial, Succeeded, plan
 from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
@@ -54,7 +57,7 @@ class Forecast:
     """No rate is dropped."""
     least: Plan
     """Half of the rates are dropped at every rung, more never are; no dataset survives screening, no duration after the
-    second is worth it."""
+    second is worth it, no soup is released."""
 
     @property
     def tokens_of_one_more_rate(self) -> int:
@@ -146,6 +149,8 @@ def _products(spec: CPTTrialSpec, *, hopeful: bool) -> dict[str, Any]:
                 "checkpoint": CheckpointRef(manifest="imagined", step=step, tokens=work.stop_tokens),
                 "held_out": tuple(_score(text.digest) for text in texts if text.digest),
             }
+        case EvaluateWork() as work:
+            return {"held_out": tuple(_score(text.digest) for text in work.held_out if text.digest)}
         case DecideWork() as work:
             return {"decision": _IMAGINED[work.question](work, hopeful)}
         case _:
@@ -186,7 +191,7 @@ def _race(work: DecideWork, hopeful: bool) -> Decision:
             RateChoice(
                 dataset=entry.dataset.digest,
                 arms=tuple(
-                    RateArm(learning_rate=arm.learning_rate, trial=arm.trial.digest, outcome="Completed")
+                    RateArm(learning_rate=arm.learning_rate, trial=arm.trial.digest, outcome="Completed", target=1.0)
                     for arm in entry.arms
                     if arm.trial.digest
                 ),
@@ -206,7 +211,7 @@ def _durations(work: DecideWork, hopeful: bool) -> Decision:
             dataset=entry.dataset.digest or "",
             learning_rate=entry.arms[0].learning_rate,
             arms=tuple(
-                DurationArm(tokens=arm.tokens, trial=arm.trial.digest, outcome="Completed")
+                DurationArm(tokens=arm.tokens, trial=arm.trial.digest, outcome="Completed", target=1.0)
                 for arm in entry.arms
                 if arm.tokens and arm.trial.digest
             ),
@@ -220,10 +225,39 @@ def _durations(work: DecideWork, hopeful: bool) -> Decision:
     return Decision(question=work.question, method="imagined", durations=tuple(choices), sentence="imagined")
 
 
+def _soup(work: DecideWork, hopeful: bool) -> Decision:
+    """One is released, or none."""
+    arms = [
+        SoupArm(
+            dataset=entry.dataset.digest or "",
+            learning_rate=arm.learning_rate,
+            tokens=arm.tokens,
+            weight=arm.weight,
+            trial=arm.trial.digest,
+            target=1.0,
+            gain=Estimate(value=0.0),
+            holds=hopeful,
+            front=hopeful,
+        )
+        for entry in work.datasets
+        for arm in entry.arms
+        if arm.tokens and arm.weight and arm.trial.digest
+    ]
+    choice = SoupChoice(
+        arms=tuple(arms),
+        picked=arms[0].trial if hopeful else None,
+        verdict="Chosen" if hopeful else "NoneFeasible",
+        documents=1,
+        reason="imagined",
+    )
+    return Decision(question=work.question, method="imagined", soup=choice, sentence="imagined")
+
+
 _IMAGINED: Mapping[Question, Callable[[DecideWork, bool], Decision]] = {
     Question.LEARNING_RATE: _race,
     Question.SCREENING: _screening,
     Question.DURATION: _durations,
+    Question.SOUP: _soup,
 }
 
 

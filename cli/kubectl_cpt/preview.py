@@ -11,6 +11,7 @@ from cpt_api.trial import CPTTrialSpec, PreflightWork, TrialType
 from cpt_operator.plan import PlannedTrial
 from cpt_operator.plan.durations import STAGE as DURATIONS
 from cpt_operator.plan.recipe import Recipe
+from cpt_operator.plan.soup import STAGE as SOUP
 from kubectl_cpt.bill import CONVENTION, Bill, Prices
 from kubectl_cpt.changes import Change, changes
 from kubectl_cpt.foresee import Forecast, end_of, foresee, tokens
@@ -145,12 +146,17 @@ def own_tokens(spec: CPTTrialSpec) -> int:
 def _summary(recipe: Recipe) -> str:
     datasets, rates = len(recipe.spec.datasets), len(recipe.rates)
     rungs = ", ".join(map(amount, recipe.rungs))
-    return (
+    stages = [
         f"learning-rate sweep of {datasets} {_plural('dataset', datasets)} at {rates} {_plural('rate', rates)} "
         f"({', '.join(map(str, recipe.rates))}), compared at {rungs} tokens"
-        + (f", then screening (undecided: {recipe.on_undecided})" if recipe.on_undecided else "")
-        + (f", then durations of {', '.join(map(amount, recipe.durations))} tokens" if recipe.durations else "")
-    )
+    ]
+    if recipe.on_undecided:
+        stages.append(f"screening (undecided: {recipe.on_undecided})")
+    if recipe.durations:
+        stages.append(f"durations of {', '.join(map(amount, recipe.durations))} tokens")
+    if recipe.soup_weights:
+        stages.append(f"means with the base of weight {', '.join(map(str, recipe.soup_weights))}")
+    return ", then ".join(stages)
 
 
 def _plural(word: str, count: int) -> str:
@@ -178,6 +184,8 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
         return f"looks at {len(spec.work.inputs)} inputs"
     if spec.prepare:
         return f"tokenises {len(recipe.trained_on) + len(recipe.held_out)} texts"
+    if trial.stage == SOUP:
+        return _what_of_soup(spec)
     if spec.evaluate:
         return f"the base on {len(spec.evaluate.held_out)} held-out texts"
     if spec.report:
@@ -192,6 +200,18 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
         seeds = recipe.replicates if end == recipe.rungs[0] else 1
         return f"{at}: control, {seeds} {_plural('seed', seeds)}"
     return f"{at}: arms (trunk and cooled branch)"
+
+
+def _what_of_soup(spec: CPTTrialSpec) -> str:
+    if spec.decide:
+        return "decision: which mean of the base and a trained model is best"
+    if spec.merge:
+        return "the chosen mean, written"
+    return (
+        "means, scored without being written"
+        if spec.evaluate and spec.evaluate.merge
+        else "what was written, scored again"
+    )
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
@@ -264,7 +284,10 @@ def _at_least(recipe: Recipe) -> Iterator[str]:
     """How the least comes about."""
     if len(recipe.rungs) > 1:
         yield "half of the rates dropped at every rung"
-    if recipe.durations and recipe.on_undecided:
+    if recipe.on_undecided and (recipe.durations or recipe.soup_weights):
         yield "no dataset survives screening"
-    elif len(recipe.durations) > 2:
+        return
+    if len(recipe.durations) > 2:
         yield "no duration after the second is worth it"
+    if recipe.soup_weights:
+        yield "no soup is released"

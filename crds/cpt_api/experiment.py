@@ -152,6 +152,17 @@ class DurationSweep(Model):
     """Total tokens, rising, none shorter than the first rung."""
 
 
+class Soup(Model):
+    """Weighted means of the base and what was trained from it: scored without being written, the best one is written.
+
+    Released is the best target among those whose retention holds: a mean often keeps most of the gain and forgets less.
+    """
+
+    weights: Annotated[tuple[Share, ...], Field(min_length=1, max_length=16)] | None = None
+    """Shares of the trained model, above 0, the rest being the base; "0.25", "0.5", "0.75" and "1" (the trained model
+    itself) when absent."""
+
+
 class Recipe(Model):
     """The stages; each is optional, their order is fixed."""
 
@@ -161,6 +172,8 @@ class Recipe(Model):
     """Which datasets help; the sweep's controls then go as far as its arms."""
     duration_sweep: DurationSweep | None = None
     """How long to train on each dataset that survived."""
+    soup: Soup | None = None
+    """Which mean of the base and a trained model to release; written and exported. Without it nothing is exported."""
 
 
 class Training(Model):
@@ -324,7 +337,7 @@ class DatasetStatus(Model):
 
 
 class Best(Model):
-    """The best arm so far."""
+    """The best arm so far, or the soup."""
 
     trial: Name
     """Its trial."""
@@ -342,6 +355,10 @@ class Best(Model):
     """95 %."""
     retention: Annotated[str, Field(max_length=32)] | None = None
     """Score on the retention."""
+    soup_weight: Share | None = None
+    """Share of the trained model in a soup, the rest being the base; the trial is then the Merge that wrote it."""
+    uri: Annotated[str, Field(max_length=512)] | None = None
+    """Of a model that was written: a folder in Hugging Face layout."""
 
 
 class Ledger(Model):

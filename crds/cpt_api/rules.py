@@ -24,6 +24,7 @@ from cpt_api.experiment import (
     LearningRateSweep,
     Recipe,
     Retention,
+    Soup,
     Target,
 )
 from cpt_api.model import Model
@@ -187,6 +188,14 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
         _append_only("durations", "s == o"),
         _only_longer("durations", "duration"),
     ),
+    Soup: (
+        Rule(
+            "!has(self.weights) || self.weights.all(w, w.matches('[1-9]'))",
+            "a weight of 0 is the base itself: remove it",
+            field_path=".weights",
+        ),
+        _append_only("weights", "s == o"),
+    ),
     DecideWork: (
         Rule(
             " && ".join(
@@ -204,6 +213,11 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
             "has(self.durationSweep) == has(oldSelf.durationSweep)",
             "immutable; create an experiment with a new name",
             field_path=".durationSweep",
+        ),
+        Rule(
+            "has(self.soup) == has(oldSelf.soup)",
+            "immutable; create an experiment with a new name",
+            field_path=".soup",
         ),
     ),
     Dataset: (Rule("self == oldSelf", "immutable; add a dataset under another name, or create a new experiment"),),

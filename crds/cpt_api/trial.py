@@ -325,6 +325,8 @@ class Question(StrEnum):
     """Which datasets help more than the control; asked once, after the race."""
     DURATION = "Duration"
     """Which durations may be the best, and whether longer ones may be better; asked at every duration."""
+    SOUP = "Soup"
+    """Which mean of the base and a trained model is best among those whose retention holds; asked once, at the end."""
 
 
 class DecisionMetric(Model):
@@ -344,11 +346,14 @@ class Arm(Model):
     trial: TrialRef
     """The cooled Train trial, or the Evaluate trial that scored its end."""
     tokens: Tokens | None = None
-    """Screening and Duration: its total tokens."""
+    """Screening, Duration and Soup: its total tokens."""
+    weight: Share | None = None
+    """Soup: its share in the mean with the base, above 0; the trial is the one that scored that mean."""
 
 
 class DatasetArms(Model):
-    """The arms of one dataset: at one rung; for Screening each where its race ended; for Duration along one trunk."""
+    """The arms of one dataset: at one rung; for Screening each where its race ended; for Duration along one trunk;
+    for Soup every mean that was scored."""
 
     dataset: TrialRef
     """The Prepare trial that names the data."""
@@ -411,7 +416,14 @@ class DecideWork(Model):
         lengths = [arm.tokens for entry in self.datasets for arm in entry.arms] + [c.tokens for c in self.controls]
         without = self.question is Question.LEARNING_RATE
         if any((tokens is None) != without for tokens in lengths):
-            raise ValueError("arms and controls have tokens for Screening and Duration, and have none for LearningRate")
+            raise ValueError(
+                "arms and controls have tokens for Screening, Duration and Soup, and have none for LearningRate"
+            )
+        weights = [arm.weight for entry in self.datasets for arm in entry.arms]
+        if any((weight is not None) != (self.question is Question.SOUP) for weight in weights):
+            raise ValueError("arms have a weight for Soup, and only for Soup")
+        if any(weight is not None and not weight for weight in weights):
+            raise ValueError("a weight of 0 is the base itself, which every mean is compared with: remove that arm")
         return self
 
 

@@ -23,7 +23,7 @@ from make import make_experiment
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 DEMO = ("-f", str(ROOT / "examples/demo"))
-LATER = ("screening", "durations")
+LATER = ("screening", "durations", "soup")
 STUDY = ROOT / "docs/study.md"
 PRICES = ("--parameters", "0.92M", "--tokens-per-second-per-gpu", "4000", "--price-per-gpu-hour", "2.5")
 FORMATS = {"wide": "demo-plan.txt", "markdown": "demo-plan.md", "yaml": "demo-plan.yaml"}
@@ -145,6 +145,17 @@ class TestBounds:
         assert forecast.most.tokens_naive == 2 * 10240 + 2 * (20480 + 40960 + 81920)
         recipe["screening"] = {}
         assert tokens(foresee(Document("a", "b", make_experiment(recipe=recipe))).least.trials) == 4 * 10240
+
+    def test_soup(self) -> None:
+        """It trains nothing; whether one is released decides about two trials, its model and the score of that."""
+        sweep = {"learningRates": ["1e-4"], "rungs": ["10240"]}
+        plain, cooked = (
+            foresee(Document("a", "b", make_experiment(recipe={"learningRateSweep": sweep, **soup})))
+            for soup in ({}, {"soup": {"weights": ["0.5", "1"]}})
+        )
+        assert tokens(cooked.most.trials) == tokens(plain.most.trials)
+        assert len(cooked.least.trials) - len(plain.least.trials) == 2 + 1
+        assert len(cooked.most.trials) - len(cooked.least.trials) == 2
 
 
 class TestBill:

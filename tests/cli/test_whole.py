@@ -27,8 +27,8 @@ RUNG_STEPS = 20
 CONFIG = {"preflightName": "inputs", "input": "config"}
 
 
-def manifests(folder: Path) -> Path:
-    """A base from random weights, and a sweep of one dataset at one rate that starts from it, screened."""
+def manifests(folder: Path, retention: dict[str, Any] | None = None, **stages: Any) -> Path:
+    """A base from random weights, and a sweep of one dataset at one rate that starts from it, and what comes after."""
     train = {
         "start": {"random": {"config": CONFIG, "seed": 1}},
         "phases": [{"mixture": [{"dataset": {"trialName": "speeches"}, "weight": "1"}]}],
@@ -48,10 +48,11 @@ def manifests(folder: Path) -> Path:
         "replay": {"dataset": {"name": "replay", "uri": "s3://corpora/speeches.jsonl"}},
         "evaluation": {
             "target": {"suite": "Heldout", "data": [{"name": "linux", "uri": "s3://corpora/linux.jsonl"}]},
+            **({"retention": retention} if retention else {}),
         },
         "recipe": {
             "learningRateSweep": {"learningRates": ["1e-3"], "rungs": [str(RUNG_STEPS * BATCH_TOKENS)]},
-            "screening": {},
+            **stages,
         },
         "training": {"sequenceLength": SEQUENCE, "globalBatchSize": BATCH, "precision": "Float32", "replicates": 2},
     }
@@ -96,7 +97,7 @@ def laptop(tmp_path: Path) -> Laptop:
         texts = (text(1000 * number + n, 60) for n in range(documents))
         lines = (json.dumps({"text": f"{words} {number} {n}"}) for n, words in enumerate(texts))
         (tmp_path / "sources" / f"{name}.jsonl").write_text("\n".join(lines))
-    manifests(tmp_path)
+    manifests(tmp_path, screening={})
     return Laptop(tmp_path)
 
 
@@ -150,3 +151,20 @@ def verified(laptop: Laptop, code: Exit) -> list[dict[str, Any]]:
     assert done.returncode == code, done.stderr
     decisions: list[dict[str, Any]] = json.loads(done.stdout)["decisions"]
     return decisions
+
+
+def test_a_soup(laptop: Laptop) -> None:
+    """Means of a run's end and the base: the chosen one is a model that anybody can open."""
+    retention = {"suite": "Heldout", "datasets": ["replay"], "margin": "1"}
+    manifests(laptop.folder, retention, soup={"weights": ["0.5", "1"]})
+    with laptop.start() as process:
+        out, said = process.communicate()
+    assert process.returncode == Exit.SUCCESS, said
+    answer = json.loads(out)
+    best = answer["status"]["best"]
+    assert best["soupWeight"] in ("0.5", "1")
+    folder = Path(answer["places"]["best"])
+    assert best["uri"].endswith(f"{best['digest']}/export/")
+    assert {"config.json", "tokenizer.json", "model.safetensors.index.json"} <= {file.name for file in folder.iterdir()}
+    (soup,) = (stage for stage in answer["status"]["stages"] if stage["name"] == "soup")
+    assert (soup["state"], soup["reason"].partition(":")[0]) == ("Decided", "Chosen")

@@ -88,13 +88,23 @@ class TestLimits:
     """The experiment's own."""
 
     def test_budget(self) -> None:
-        """Nothing starts any more, and the message says what to do."""
+        """Nothing starts any more while tokens are left to train, and the message says what to do."""
         world = make_world(budget={"tokens": "1000"})
-        run(world, until=TrialType.DECIDE)
+        run(world, until=TrialType.TRAIN)
+        first = next(job for job in world.ready() if job.tokens)
+        assert first.digest is not None
+        world.remember(world.memory.with_attempt(first.digest))
+        world.answer(first.digest, Succeeded(make_result(first.spec)))
         stop = world.stop()
         assert stop is not None
         assert stop.reason == "BudgetExhausted"
         assert "raise it and run again" in world.stuck()[0]
+
+    def test_a_decision_takes_no_tokens(self) -> None:
+        """It is made whatever the budget."""
+        world = make_world(budget={"tokens": "1000"})
+        run(world, until=TrialType.DECIDE)
+        assert world.stop() is None
 
     def test_gpu_hours(self) -> None:
         """Of the attempts that committed."""

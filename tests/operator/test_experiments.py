@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -115,6 +116,18 @@ class TestSweep:
         assert (done.progress, done.trials_summary) == (100, "24/24")
         assert set(made(world, Kind.TRIAL).values()) == {1}
         assert set(made(world, Kind.JOB).values()) == {1}
+
+    async def test_a_soup(self) -> None:
+        """It is written once, and the status says where."""
+        world = World(kubelet=works)
+        apply(world, recipe=make_experiment().to_dict()["recipe"] | {"soup": {}})
+        await world.settle(240)
+        assert ready(world) == ("True", "Completed")
+        best = status(world).best
+        assert best is not None
+        assert best.soup_weight == Decimal("0.25")
+        assert best.uri == f"s3://cpt/data/{NAMESPACE}/{best.digest}/export/"
+        assert [trial.name for trial in trials(world) if trial.spec["type"] == "Merge"] == [best.trial]
 
     async def test_idle_afterwards(self) -> None:
         """A finished experiment costs nothing."""

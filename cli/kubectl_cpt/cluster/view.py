@@ -72,7 +72,10 @@ def _datasets(status: CPTExperimentStatus) -> Iterator[str]:
         yield from datasets(status.datasets)
     best = status.best
     if best:
-        yield f"best so far: {best.dataset} at {best.learning_rate}, target {best.target} ({best.trial})"
+        share = f"{best.soup_weight} of " if best.soup_weight else ""
+        yield f"best so far: {share}{best.dataset} at {best.learning_rate}, target {best.target} ({best.trial})"
+        if best.uri:
+            yield f"written: {best.uri}"
 
 
 def _trials(trials: Sequence[Trial], *, wide: bool) -> Iterator[str]:

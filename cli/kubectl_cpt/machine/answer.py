@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt_api.experiment import CPTExperimentStatus, Ledger, TrialCounts
-from cpt_api.layout import REPORT_PAGE, data_prefix, result_key
+from cpt_api.layout import REPORT_PAGE, data_prefix, export_prefix, result_key
 from cpt_api.result import Decision, DurationChoice, RateChoice, Screened
 from cpt_api.trial import TrialType
 from cpt_api.values import Digest, Tokens
@@ -26,7 +26,10 @@ def status_of(world: World, store: str) -> CPTExperimentStatus:
     failed = sum(isinstance(outcome, Failed) for outcome in outcomes)
     succeeded = sum(isinstance(outcome, Succeeded) for outcome in outcomes)
     names = {job.digest: job.name for job in jobs}
-    best = plan.best.model_copy(update={"trial": names.get(plan.best.digest, plan.best.trial)}) if plan.best else None
+    best = plan.best
+    if best:
+        uri = f"{store}/{export_prefix(world.namespace, best.digest)}" if best.soup_weight else None
+        best = best.model_copy(update={"trial": names.get(best.digest, best.trial), "uri": uri})
     return CPTExperimentStatus(
         stage=next((stage.name for stage in plan.stages if stage.state not in ENDED_STAGES), None),
         trials=TrialCounts(
@@ -107,7 +110,8 @@ def _decisions(world: World, status: CPTExperimentStatus) -> Iterator[str]:
     if best := status.best:
         scores = f"target {best.target}" + (f" ({best.target_interval})" if best.target_interval else "")
         scores += f", retention {best.retention}" if best.retention else ""
-        yield f"best: {best.dataset} at {best.learning_rate}, {amount(best.tokens)} tokens: {scores}"
+        share = f"{best.soup_weight} of " if best.soup_weight else ""
+        yield f"best: {share}{best.dataset} at {best.learning_rate}, {amount(best.tokens)} tokens: {scores}"
     yield from (f"{name}: {choice.reason}" for name, choice in _choices(world).items())
     yield from (f"{name}: {answer.reason}" for name, answer in screened.items())
     yield from (f"{name}: {choice.reason}" for name, choice in _lasting(world).items())
@@ -177,7 +181,9 @@ def _places(world: World, store: str, logs: Path) -> Iterator[tuple[str, str]]:
     """By what lies there."""
     best = world.plan.best
     outcome = world.outcomes.get(best.digest) if best else None
-    if best and isinstance(outcome, Succeeded) and outcome.result.checkpoint:
+    if best and best.soup_weight:
+        yield ("best", f"{store}/{export_prefix(world.namespace, best.digest)}")
+    elif best and isinstance(outcome, Succeeded) and outcome.result.checkpoint:
         prefix = data_prefix(world.namespace, best.digest)
         yield ("best", f"{store}/{prefix}{outcome.result.checkpoint.manifest}")
     for stage in world.plan.stages:

@@ -246,7 +246,8 @@ class World:
 
     def _spent(self, budget: Budget) -> str:
         """Which of them is used up, in words."""
-        if budget.tokens is not None and self.tokens_trained >= budget.tokens:
+        left = any(job.tokens and job.stage != BY_HAND and job.digest not in self.outcomes for job in self.jobs)
+        if budget.tokens is not None and self.tokens_trained >= budget.tokens and left:
             return f"{Tokens(self.tokens_trained)} tokens are trained, budget.tokens is {budget.tokens}"
         used = self.gpu_seconds / 3600
         if budget.gpu_hours is not None and used >= float(budget.gpu_hours):

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from cpt_api import KNOWN_PROTOCOLS
 from cpt_api.conditions import Condition, ConditionType, Reason
 from cpt_api.experiment import CPTExperimentSpec, CPTExperimentStatus
-from cpt_api.layout import REPORT_PAGE, data_prefix
+from cpt_api.layout import REPORT_PAGE, data_prefix, export_prefix
 from cpt_api.trial import Resources, TrialType
 from cpt_api.values import Digest
 from cpt_operator.admission import complete_resources, next_in_line, not_allowed
@@ -185,6 +185,7 @@ def _view(
         looking_again=len(looks) > 1 and looks[-1].outcome is None,
         report_uri=_report_uri(runtime, record, expansion.plan),
         spent=_spent(runtime, spec, family),
+        model_uri=_model_uri(runtime, record, expansion.plan),
     )
 
 
@@ -211,6 +212,12 @@ def _report_uri(runtime: Runtime, record: ExperimentRecord, made: Plan) -> str |
     if made.report is None:
         return None
     return f"{runtime.settings.artifact_store.uri}/{data_prefix(record.namespace, made.report)}{REPORT_PAGE}"
+
+
+def _model_uri(runtime: Runtime, record: ExperimentRecord, made: Plan) -> str | None:
+    if made.best is None or made.best.soup_weight is None:
+        return None
+    return f"{runtime.settings.artifact_store.uri}/{export_prefix(record.namespace, made.best.digest)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ def _best(view: ExperimentView) -> Best | None:
     if best is None:
         return None
     name = next((name for name, planned in view.family.planned.items() if planned.digest == best.digest), best.trial)
-    return best.model_copy(update={"trial": name})
+    return best.model_copy(update={"trial": name, "uri": view.model_uri})
 
 
 def _ledger(view: ExperimentView) -> Ledger:

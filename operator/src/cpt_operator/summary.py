@@ -50,6 +50,8 @@ class ExperimentView:
     """Where the page lies, once it is made."""
     spent: Spent = NOTHING
     """By all children until now, where there is a budget for it."""
+    model_uri: str | None = None
+    """Where the best model lies, where one was written."""
 
 
 def is_preflight(trial: TrialRecord) -> bool:

@@ -84,6 +84,7 @@ class TestFiles:
             "figures/ledger.svg",
             "figures/matrix.svg",
             "figures/screening.svg",
+            "figures/soup.svg",
         }
         assert {"matplotlib", "jinja2"} < set(result.software)
 
@@ -115,6 +116,23 @@ class TestFiles:
         matrix = list(csv.DictReader(io.StringIO(written["tables/matrix.csv"].decode())))
         assert {row["text"] for row in matrix} == {"target", "retention"}
         assert len(matrix) == 2 * len(verdicts)
+
+    def test_soup(self, study: Trial) -> None:
+        """A row for each mean; the one that is released holds."""
+        written = files(study)
+        arms = list(csv.DictReader(io.StringIO(written["tables/soup-arms.csv"].decode())))
+        (released,) = csv.DictReader(io.StringIO(written["tables/soup.csv"].decode()))
+        assert len(arms) == 4 * len({(row["dataset"], row["tokens"]) for row in arms})
+        same = ("dataset", "tokens", "weight")
+        (row,) = (row for row in arms if all(row[key] == released[key] for key in same))
+        assert (released["verdict"], row["retention_holds"]) == ("Chosen", "yes")
+        assert "What is released" in written["report.html"].decode()
+
+    def test_soup_without_retention(self, tmp_path: Path) -> None:
+        """Every mean lies above the base."""
+        trial = make_study(tmp_path, stages={"soup": {"weights": ["0.5"]}}, retention=False)
+        report.run(trial)
+        assert "no retention was asked for" in files(trial)["figures/soup.svg"].decode()
 
     def test_without_a_screening(self, tmp_path: Path) -> None:
         """A recipe that ends with the sweep has no section about it."""

@@ -26,6 +26,8 @@ from cpt_operator.plan.report import plan_report, stage_of
 from cpt_operator.plan.screening import STAGE as SCREENING
 from cpt_operator.plan.screening import Screening, plan_screening
 from cpt_operator.plan.segments import Earlier, Segments
+from cpt_operator.plan.soup import STAGE as SOUP
+from cpt_operator.plan.soup import Candidate, Soup, plan_soup
 from cpt_operator.plan.sweep import Sweep, plan_sweep
 from cpt_operator.plan.trials import Trials
 from cpt_operator.plan.types import (
@@ -104,12 +106,13 @@ class _Found:
 
     sweep: Sweep
     screening: Screening | None
-    durations: Durations | None
+    durations: Durations | None = None
+    soup: Soup | None = None
 
     @property
-    def all(self) -> tuple[Sweep | Screening | Durations, ...]:
+    def all(self) -> tuple[Sweep | Screening | Durations | Soup, ...]:
         """The stages of the recipe."""
-        return tuple(stage for stage in (self.sweep, self.screening, self.durations) if stage)
+        return tuple(stage for stage in (self.sweep, self.screening, self.durations, self.soup) if stage)
 
     @property
     def survivors(self) -> Container[str]:
@@ -120,15 +123,25 @@ class _Found:
 def _decide(segments: Segments) -> _Found:
     recipe = segments.recipe
     sweep = plan_sweep(segments)
-    screening = plan_screening(segments, sweep) if recipe.on_undecided else None
-    found = _Found(sweep, screening, None)
-    if not recipe.durations:
-        return found
-    if not all(stage.decided for stage in found.all) or _finding(found, recipe):
-        return replace(found, durations=Durations(tokens_ahead=tokens_at_most(recipe)))
-    rates = {name: answer.choice.chosen for name, answer in sweep.answers.items() if name in found.survivors}
-    trunks = {name: rate for name, rate in rates.items() if rate}
-    return replace(found, durations=plan_durations(segments, trunks))
+    found = _Found(sweep, plan_screening(segments, sweep) if recipe.on_undecided else None)
+    if recipe.durations:
+        found = replace(found, durations=_durations(segments, found))
+    if recipe.soup_weights:
+        can_run = _can_go_on(found, recipe)
+        found = replace(found, soup=plan_soup(segments, _trained(recipe, found)) if can_run else Soup())
+    return found
+
+
+def _can_go_on(found: _Found, recipe: Recipe) -> bool:
+    """Whether nothing before the next stage is open, or needs somebody."""
+    return all(stage.decided for stage in found.all) and _finding(found, recipe) is None
+
+
+def _durations(segments: Segments, found: _Found) -> Durations:
+    if not _can_go_on(found, segments.recipe):
+        return Durations(tokens_ahead=tokens_at_most(segments.recipe))
+    rates = {name: answer.choice.chosen for name, answer in found.sweep.answers.items() if name in found.survivors}
+    return plan_durations(segments, {name: rate for name, rate in rates.items() if rate})
 
 
 def _naive(recipe: Recipe, found: _Found | None = None) -> Tokens:
@@ -164,7 +177,7 @@ def _stages(looked: Looked, found: _Found) -> tuple[StageStatus, ...]:
         ),
     ]
     can_run = sweep.decided
-    for name, stage in ((SCREENING, found.screening), (DURATIONS, found.durations)):
+    for name, stage in ((SCREENING, found.screening), (DURATIONS, found.durations), (SOUP, found.soup)):
         if stage:
             state = "Decided" if stage.decided else "Running" if can_run else "Waiting"
             reason = _words([stage.sentence, *stage.failures])
@@ -233,11 +246,32 @@ def _candidate(recipe: Recipe, found: _Found, name: str) -> _Candidate | None:
     return None
 
 
-def _best(recipe: Recipe, found: _Found) -> Best | None:
-    """The chosen arm with the best target, where it is better than the base; None: the base is.
+def _trained(recipe: Recipe, found: _Found) -> list[Candidate]:
+    """Cooled arms of the last stage that trained a dataset: every duration, or the chosen rate's longest arm."""
+    arms: list[tuple[str, _Candidate]] = []
+    for name in found.sweep.answers:
+        lasting = found.durations.answers.get(name) if found.durations else None
+        if name in found.survivors and lasting:
+            rate = lasting.choice.learning_rate
+            arms += (
+                (name, _Candidate(arm, lasting.arms[arm.tokens], rate, arm.tokens, None)) for arm in lasting.choice.arms
+            )
+        elif name in found.survivors and (chosen := _candidate(recipe, found, name)):
+            arms.append((name, chosen))
+    return [
+        Candidate(one.trial, name, one.rate, one.tokens, one.arm.target)
+        for name, one in arms
+        if one.arm.target is not None
+    ]
 
-    After screening only of datasets that survived it.
+
+def _best(recipe: Recipe, found: _Found) -> Best | None:
+    """The released soup; without one the chosen arm with the best target, where it is better than the base.
+
+    None: the base is best. After screening only of datasets that survived it.
     """
+    if found.soup and found.soup.decided:
+        return found.soup.released.best if found.soup.released else None
     candidates = [
         (chosen.arm.target, name, chosen)
         for name in found.sweep.answers
@@ -264,15 +298,16 @@ def _best(recipe: Recipe, found: _Found) -> Best | None:
 
 
 def _finding(found: _Found, recipe: Recipe) -> Finding | None:
-    sweep, screening, durations = found.sweep, found.screening, found.durations
+    sweep, screening, durations, soup = found.sweep, found.screening, found.durations, found.soup
     failures = [text for texts in sweep.failures.values() for text in texts]
     for what, stage, words in (
-        ("the sweep", sweep, failures),
-        ("screening", screening, screening.failures if screening else ()),
-        ("the duration sweep", durations, durations.failures if durations else ()),
+        ("the sweep cannot be decided", sweep, failures),
+        ("screening cannot be decided", screening, screening.failures if screening else ()),
+        ("the duration sweep cannot be decided", durations, durations.failures if durations else ()),
+        ("no soup is released", soup, soup.failures if soup else ()),
     ):
         if stage and stage.obstacle is not None:
-            return Finding(Reason.FAILED, f"{what} cannot be decided: {'; '.join([stage.obstacle, *words])}"[:1024])
+            return Finding(Reason.FAILED, f"{what}: {'; '.join([stage.obstacle, *words])}"[:1024])
     if screening is None or recipe.on_undecided is not OnUndecided.STOP or not screening.undecided:
         return None
     first = screening.answers[screening.undecided[0]].reason
@@ -288,6 +323,8 @@ def _answer(found: _Found, best: Best | None) -> str:
     words.append(found.sweep.remedy)
     if found.screening and not found.screening.survivors:
         words.append(found.screening.outcome)
+    elif found.soup and found.soup.decided:
+        words.append(f"soup: {found.soup.answer}")
     elif not best:
         words.append("no arm is better than the base")
     return "; ".join(filter(None, words))

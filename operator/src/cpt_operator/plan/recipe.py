@@ -29,6 +29,7 @@ _THRESHOLD = Amount.parse("0.02")
 _SCREENING_SHARE = Share.parse("0.5")
 _COOLDOWN_SHARE = Share.parse("0.2")
 _ERROR_RATE = Share.parse("0.05")
+_SOUP_WEIGHTS = tuple(map(Share.parse, ("0.25", "0.5", "0.75", "1")))
 INPUTS_MAX = 256
 """Of a Preflight, by its schema."""
 
@@ -71,6 +72,8 @@ class Recipe:
     """Rising, each a whole number of global batches; empty without a duration sweep."""
     error_rate: Share = _ERROR_RATE
     """Chance that a screening calls any useless dataset helpful."""
+    soup_weights: tuple[Share, ...] = ()
+    """Of the trained model, rising; empty without a soup."""
 
     @property
     def replay(self) -> Dataset | None:
@@ -147,9 +150,12 @@ def resolve(spec: CPTExperimentSpec) -> Recipe:
         margin=_or(spec.evaluation.retention.margin if spec.evaluation.retention else None, _THRESHOLD),
         on_undecided=(screening.on_undecided or OnUndecided.DROP) if (screening := spec.recipe.screening) else None,
         durations=durations,
+        soup_weights=tuple(sorted(set(soup.weights or _SOUP_WEIGHTS))) if (soup := spec.recipe.soup) else (),
     )
     _check_lengths(recipe)
     _check_durations(recipe)
+    if not all(recipe.soup_weights):
+        raise InvalidRecipeError("recipe.soup.weights: a weight of 0 is the base itself: remove it")
     _check_names(recipe)
     _check_number(recipe)
     return recipe
