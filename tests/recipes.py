@@ -32,6 +32,7 @@ def _some(values: tuple[str, ...], most: int) -> st.SearchStrategy[list[str]]:
 STAGES: Mapping[str, st.SearchStrategy[Any]] = {
     "screening": st.fixed_dictionaries({"onUndecided": st.sampled_from(["Drop", "Keep", "Stop"])}),
     "durationSweep": st.fixed_dictionaries({"durations": _some(("40960", "61440", "81920", "163840"), 4)}),
+    "soup": st.fixed_dictionaries({}, optional={"weights": _some(("0.25", "0.5", "0.75", "1"), 3)}),
 }
 """By name in the recipe: each may be there or not."""
 
@@ -167,10 +168,20 @@ def _durations(_: DecideWork, decision: Decision, rngs: list[random.Random]) -> 
     return decision.model_copy(update={"durations": tuple(answers)})
 
 
+def _soup(_: DecideWork, decision: Decision, rngs: list[random.Random]) -> Decision:
+    """One answer for all: the first dataset's numbers draw it."""
+    choice, rng = decision.soup, rngs[0]
+    assert choice is not None
+    verdict = rng.choice(["Chosen", "Chosen", "Unconfirmed", "NoneBetter", "NoneFeasible"])
+    picked = rng.choice(choice.arms)
+    return decision.model_copy(update={"soup": choice.model_copy(update={"verdict": verdict, "picked": picked.trial})})
+
+
 ANSWERS: Mapping[Question, Callable[[DecideWork, Decision, list[random.Random]], Decision]] = {
     Question.LEARNING_RATE: _rates,
     Question.SCREENING: _screened,
     Question.DURATION: _durations,
+    Question.SOUP: _soup,
 }
 """By question: another answer for each dataset, drawn from its own numbers. Others get that of `make_decision`."""
 

@@ -31,10 +31,11 @@ def make_study(
 ) -> Trial:
     """The Report trial, over a store in which everything that it reads is there."""
     store = FolderStore(folder)
-    spec = experiment_spec(sorted(truth.curves), stages)
+    manifest = experiment_spec(sorted(truth.curves), stages)
     if not retention:
-        spec = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"retention": None})})
-    ended = run_experiment(truth, 1, spec)
+        evaluation = manifest.evaluation.model_copy(update={"retention": None})
+        manifest = manifest.model_copy(update={"evaluation": evaluation})
+    ended = run_experiment(truth, 1, manifest)
     for spec in ended.asked:
         if spec.type in (TrialType.EVALUATE, TrialType.DECIDE):
             result = ended.world.answer(trial_digest(spec), spec)
