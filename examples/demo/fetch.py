@@ -7,6 +7,7 @@ writes into FOLDER
     base/{config,tokenizer,tokenizer_config}.json   a Llama of 0.9M parameters and its tokenizer, without weights
     speeches.jsonl, speeches-heldout.jsonl          the base's domain, and what tells how much of it was forgotten
     python.jsonl, perl.jsonl                        the candidates
+    shuffled.jsonl                                  one that is of no use: the speeches again, their words out of order
     linux-heldout.jsonl                             the target: kernel documentation, which nothing trains on
 
 The npm packages are pinned by hash. Debian replaces its packages at every security update, so those are pinned by
@@ -19,6 +20,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import random
 import subprocess
 import sys
 import tarfile
@@ -37,6 +39,7 @@ WANT = {
     "linux-heldout.jsonl": "b722fc45991f6a689ac93a687cf59b9832a86cf5d91363fea5db39a62a9307ac",
     "perl.jsonl": "84746fdffecb1ee7352353b936245fdc03d73133babb58bc2bfa1f0c60f488d6",
     "python.jsonl": "c9fa96e271a9bb5645f47d0c5e098ffaf7a259b3a871870a1758d080a4023fda",
+    "shuffled.jsonl": "f10a15ed476887227e73d6af630b60a7be0f9e6625200a4efa493300368adf95",
     "speeches-heldout.jsonl": "3778214f7298e25621554c19b8d2b012903306962331679ace6232773d386ad1",
     "speeches.jsonl": "e5b34743b6eff70740c0a29ccc6ddfd16aee448dd0058f597b809464b9ecda4e",
 }
@@ -70,7 +73,7 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: fetch.py FOLDER")
     folder = Path(sys.argv[1])
-    if (folder / "complete").exists():
+    if all((folder / name).exists() for name in (*WANT, "base/config.json")):
         print(f"texts: in {folder} already", file=sys.stderr)
         return
     with tempfile.TemporaryDirectory() as scratch:
@@ -78,7 +81,6 @@ def main() -> None:
         unpack_debian(packages)
         unpack_npm(packages)
         write(folder, packages)
-    (folder / "complete").touch()
 
 
 def unpack_debian(into: Path) -> None:
@@ -116,6 +118,7 @@ def write(folder: Path, packages: Path) -> None:
         "speeches-heldout": [cut(text) for text in speeches if held_out(text)],
         "python": limited(read((manuals / "doc/python3.11/html/_sources").rglob("*.txt"))),
         "perl": limited(read((manuals / "perl").rglob("*.pod"))),
+        "shuffled": [shuffled(text) for text in limited(training)],
         "linux-heldout": [cut(text) for text in kernel if len(text) > 4 * HELD_OUT_BYTES],
     }
     for name, documents in texts.items():
@@ -155,6 +158,13 @@ def cut(text: str) -> str:
             break
         piece = f"{piece}\n\n{paragraph}" if piece else paragraph
     return piece[:HELD_OUT_BYTES].strip()
+
+
+def shuffled(text: str) -> str:
+    """The words of a document in a fixed random order: words of new kinds would help, these are known."""
+    words = text.split()
+    random.Random(len(words)).shuffle(words)
+    return " ".join(words)
 
 
 def limited(texts: Iterable[str]) -> list[str]:
