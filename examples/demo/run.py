@@ -242,7 +242,7 @@ def read_answer(cluster: Cluster, kubectl: Kubectl) -> Answer:
     return Answer(
         status=CPTExperimentStatus.model_validate(experiment.status),
         rungs=sorted(rungs, key=lambda rung: rung.tokens),
-        names={digest: prepared[digest] for digest in datasets},
+        names={digest: prepared.get(digest, "the mix") for digest in datasets},
         base=_base_scores(result(baseline).held_out, prepared, experiment.spec["evaluation"]),
     )
 
