@@ -10,6 +10,8 @@ from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.trial import CPTTrialSpec, PreflightWork, TrialType
 from cpt_operator.plan import PlannedTrial
 from cpt_operator.plan.durations import STAGE as DURATIONS
+from cpt_operator.plan.mixing import STAGE as MIXING
+from cpt_operator.plan.mixsweep import STAGE as MIX_SWEEP
 from cpt_operator.plan.recipe import Recipe
 from kubectl_cpt.bill import CONVENTION, Bill, Prices
 from kubectl_cpt.changes import Change, changes
@@ -143,6 +145,8 @@ def own_tokens(spec: CPTTrialSpec) -> int:
 
 
 def _summary(recipe: Recipe) -> str:
+    if not recipe.has_sweep:
+        return _summary_of_mix(recipe).removeprefix(", then ")
     datasets, rates = len(recipe.spec.datasets), len(recipe.rates)
     rungs = ", ".join(map(amount, recipe.rungs))
     return (
@@ -150,7 +154,22 @@ def _summary(recipe: Recipe) -> str:
         f"({', '.join(map(str, recipe.rates))}), compared at {rungs} tokens"
         + (f", then screening (undecided: {recipe.on_undecided})" if recipe.on_undecided else "")
         + (f", then durations of {', '.join(map(amount, recipe.durations))} tokens" if recipe.durations else "")
+        + _summary_of_mix(recipe)
     )
+
+
+def _summary_of_mix(recipe: Recipe) -> str:
+    """Empty without one."""
+    mix = recipe.mix
+    if mix is None:
+        return ""
+    words = f", then a mix ({mix.strategy})"
+    if mix.is_raced:
+        rungs = ", ".join(map(amount, mix.rungs))
+        words += f" at {len(mix.rates)} {_plural('rate', len(mix.rates))}, compared at {rungs} tokens"
+    elif mix.is_swept:
+        words += f" at {mix.rates[0]}"
+    return words + (f", for {', '.join(map(amount, mix.durations))} tokens" if mix.durations else "")
 
 
 def _plural(word: str, count: int) -> str:
@@ -183,13 +202,20 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
     if spec.report:
         return "one page with figures and tables"
     end = end_of(forecast, trial)
+    if trial.stage == MIX_SWEEP:
+        recipe = recipe.for_mix()
     at = f"rung {recipe.rungs.index(end) + 1} at {amount(end)} tokens" if end in recipe.rungs else "other segments"
-    if end in recipe.durations and trial.stage == DURATIONS:
+    is_long = trial.stage in (DURATIONS, MIX_SWEEP) and end in recipe.durations
+    if is_long and not (trial.stage == MIX_SWEEP and end in recipe.rungs) and end:
+        at = f"{amount(end)} tokens"
+    if trial.stage == MIXING and end:
         at = f"{amount(end)} tokens"
     if spec.decide:
         return f"{at}: decision" if end else "decision: which datasets help more than the control"
+    if spec.train and trial.stage == MIXING:
+        return f"{at}: the proposal and simple mixes"
     if spec.train and {c.dataset.digest for c in spec.train.phases[0].mixture} == {forecast.control}:
-        seeds = recipe.replicates if end == recipe.rungs[0] else 1
+        seeds = recipe.replicates if end == recipe.control_tokens else 1
         return f"{at}: control, {seeds} {_plural('seed', seeds)}"
     return f"{at}: arms (trunk and cooled branch)"
 
@@ -206,7 +232,7 @@ def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: int) -> Iterator[st
         yield f"training.replicates is 1: without a second control there is no run-noise estimate, {what} are Undecided"
     if spec.evaluation.retention is None:
         yield "evaluation.retention is absent: nobody will notice what the model forgets"
-    if len(recipe.rates) == 1:
+    if len(recipe.rates) == 1 and recipe.has_sweep:
         yield f"there is one learning rate, {recipe.rates[0]}: nothing to compare"
     budget = spec.budget.tokens if spec.budget else None
     if budget is not None and budget < most:
@@ -216,7 +242,8 @@ def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: int) -> Iterator[st
 
 
 def _sizes(spec: CPTExperimentSpec, recipe: Recipe) -> Iterator[str]:
-    for given in spec.recipe.learning_rate_sweep.rungs or ():
+    sweep, mixed = spec.recipe.learning_rate_sweep, spec.recipe.mix_sweep
+    for given in (*((sweep and sweep.rungs) or ()), *((mixed and mixed.rungs) or ())):
         rounded = recipe.whole_batches(given)
         if abs(rounded - given) > _ROUNDING_WARNED * given:
             yield f"rung {given} becomes {rounded}: whole global batches of {recipe.batch_tokens} tokens"
@@ -244,8 +271,7 @@ def _notes(document: Document[CPTExperimentSpec], manifests: Manifests, forecast
     if least := list(_at_least(forecast.recipe)):
         yield f"the lower numbers: {', '.join(least)}; the upper ones: {'none' if len(least) == 1 else 'none of that'}"
     if len(forecast.recipe.rates) > 1:
-        lines = 2 if forecast.has_controls_throughout else 1  # its control as well
-        extra = lines * len(document.spec.datasets) * forecast.tokens_of_one_more_rate
+        extra = forecast.tokens_of_more_rates
         yield f"where a fitted optimum lies outside the grid one rate is added: at most {amount(extra)} tokens more"
     if more := forecast.tokens_of_more_controls:
         yield f"where datasets drop a rate at different rungs its control has more ends: at most {amount(more)} tokens"
@@ -256,9 +282,9 @@ def _notes(document: Document[CPTExperimentSpec], manifests: Manifests, forecast
 
 def _at_least(recipe: Recipe) -> Iterator[str]:
     """How the least comes about."""
-    if len(recipe.rungs) > 1:
+    if len(recipe.rungs) > 1 and recipe.has_sweep:
         yield "half of the rates dropped at every rung"
     if recipe.durations and recipe.on_undecided:
         yield "no dataset survives screening"
-    elif len(recipe.durations) > 2:
+    elif len(recipe.durations) > 2 or (recipe.mix and len(recipe.mix.durations) > 2):
         yield "no duration after the second is worth it"

@@ -119,6 +119,37 @@ class TestBounds:
         recipe["screening"] = {}
         assert tokens(foresee(Document("a", "b", make_experiment(recipe=recipe))).least.trials) == 4 * 10240
 
+    def test_mix(self) -> None:
+        """The proposal and two simple mixes, then rates and durations of the mix; nothing where no dataset survives."""
+        sweep = {"learningRates": ["1e-4", "1e-3"], "rungs": ["10240"]}
+        recipe = {
+            "learningRateSweep": sweep,
+            "durationSweep": {"durations": ["20480", "40960"]},
+            "mixing": {},
+            "mixSweep": {"durations": ["20480"]},
+        }
+        plain = foresee(Document("a", "b", make_experiment(recipe={**recipe, "mixing": None, "mixSweep": None})))
+        mixed = foresee(Document("a", "b", make_experiment(recipe=recipe)))
+        # the first rung of the mix is the proposal's arm
+        own = 3 * 10240 + 10240 + (20480 - 8192)
+        assert tokens(mixed.most.trials) - tokens(plain.most.trials) == own
+        assert mixed.most.tokens_naive - plain.most.tokens_naive == 2 * 10240 + 20480
+        screened = foresee(Document("a", "b", make_experiment(recipe={**recipe, "screening": {}})))
+        assert not [trial for trial in screened.least.trials if trial.stage in ("mixing", "mixSweep")]
+
+    def test_the_study(self) -> None:
+        """Issue 4's fixed set-up but for its one longer sweep: 356.5B as separate runs with all sweeps to 5B … 2.5B."""
+        recipe = {
+            "learningRateSweep": {"learningRates": ["3e-6", "1e-5", "3e-5", "1e-4"], "rungs": ["1B", "2.5B", "5B"]},
+            "durationSweep": {"durations": ["2.5B", "5B", "10B", "20B", "40B"]},
+            "mixing": {},
+            "mixSweep": {"durations": ["2.5B", "5B", "10B", "20B", "40B"]},
+        }
+        training = {"sequenceLength": 4096, "globalBatchSize": 256}
+        forecast = foresee(Document("a", "b", make_experiment(recipe=recipe, training=training)))
+        swept, lasting, mixed = 2 * 4 * 5e9, 2 * 77.5e9, 4 * 1e9 + 77.5e9
+        assert forecast.most.tokens_naive == pytest.approx(swept + lasting + mixed, rel=1e-3)
+
 
 class TestBill:
     """6ND, GPU-hours, money."""

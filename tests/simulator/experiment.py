@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cpt_api.experiment import CPTExperimentSpec
-from cpt_api.result import DurationChoice, RateChoice, Screened
+from cpt_api.result import DurationChoice, MixChoice, RateChoice, Screened
 from cpt_api.trial import CPTTrialSpec, DecideWork, Question, TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import Context, Look, Outcome, Plan, Succeeded, plan
@@ -31,6 +31,8 @@ class Ended:
     """By the name of the dataset."""
     lasting: Mapping[str, DurationChoice]
     """The last answer about durations, by the name of the dataset."""
+    mix: MixChoice | None
+    """Where mixes were compared."""
     asked: tuple[CPTTrialSpec, ...]
     """Every trial that ran."""
 
@@ -71,11 +73,12 @@ def run_experiment(truth: Truth, seed: int, spec: CPTExperimentSpec | None = Non
     decisions: list[tuple[DecideWork, tuple[RateChoice, ...]]] = []
     screened: dict[str, Screened] = {}
     lasting: dict[str, DurationChoice] = {}
+    mix: MixChoice | None = None
     while True:
         known = plan(spec, context, outcomes)
         fresh = [trial for trial in known.trials if trial.digest not in outcomes]
         if not fresh:
-            return Ended(world, known, tuple(decisions), screened, lasting, tuple(asked))
+            return Ended(world, known, tuple(decisions), screened, lasting, mix, tuple(asked))
         for trial in fresh:  # in the order of the plan, so that what one needs stands before it
             result = world.answer(trial.digest, trial.spec)
             outcomes[trial.digest] = Succeeded(result)
@@ -83,6 +86,7 @@ def run_experiment(truth: Truth, seed: int, spec: CPTExperimentSpec | None = Non
             if trial.spec.decide and result.decision:
                 screened |= {world.names[one.dataset]: one for one in result.decision.screened or ()}
                 lasting |= {world.names[one.dataset]: one for one in result.decision.durations or ()}
+                mix = result.decision.mix or mix
                 if trial.spec.decide.question is Question.LEARNING_RATE:
                     decisions.append((trial.spec.decide, result.decision.rates))
             if trial.spec.type is TrialType.PREFLIGHT:

@@ -2,6 +2,8 @@
 
     loss(rate, tokens) = base - gain (tokens / end)^0.3 + curvature (log2 rate - log2 best)^2
 
+    a mix                the mean of its parts' losses + bent (distance to the best mix)^2 - bent
+
     best moves by `drift` doublings of the rate per doubling of the tokens; `end` is the last rung. A curve may
     saturate: from some multiple of the last rung on more tokens change nothing.
 
@@ -12,6 +14,7 @@ Three noises are independent knobs: of a run (its trunk), of a cooled end, and o
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 BASE_LOSS = 3.0
@@ -58,5 +61,20 @@ class Truth:
     """A run with a higher rate diverges."""
     forgets: float = 0.02
     """Retention's loss over the base at the best rate; in proportion to the rate."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Training tokens by the name of a dataset; those of others are not known."""
+    best_mix: Mapping[str, float] = field(default_factory=dict)
+    """Parts of the best mix; empty: a mix does what its parts do, no more."""
+    bent: float = 0.0
+    """Loss of a mix at a distance of one from the best mix, minus that at the best; a mix there gains nothing beside
+    what its parts do, at the best it gains `bent`."""
     controls: Curve = field(default_factory=lambda: Curve(best_rate=1e-4, curvature=0.01, gain=0.05))
     """Replay data alone."""
+
+    def bend(self, parts: Mapping[str, float]) -> float:
+        """What mixing adds to the mean of the parts' losses."""
+        if not self.best_mix:
+            return 0.0
+        names = {*parts, *self.best_mix}
+        squares = sum((parts.get(name, 0.0) - self.best_mix.get(name, 0.0)) ** 2 for name in names)
+        return self.bent * (squares - 1)

@@ -75,7 +75,7 @@ def lines(experiment: str, protocol: int) -> Iterator[str]:
 @pytest.mark.parametrize("protocol", sorted(KNOWN_PROTOCOLS))
 @pytest.mark.parametrize(
     ("experiment", "name"),
-    [("demo", "digests"), ("screening", "digests-screening"), ("durations", "digests-durations")],
+    [("demo", "digests"), ("screening", "digests-screening"), ("durations", "digests-durations"), ("mix", "digests-mix")],
 )
 def test_digests(experiment: str, name: str, protocol: int) -> None:
     """Every trial that an example plans."""
@@ -86,7 +86,7 @@ def test_digests(experiment: str, name: str, protocol: int) -> None:
     assert text == path.read_text()
 
 
-@pytest.mark.parametrize(("less", "more"), [("demo", "screening"), ("screening", "durations")])
+@pytest.mark.parametrize(("less", "more"), [("demo", "screening"), ("screening", "durations"), ("durations", "mix")])
 def test_examples_share(less: str, more: str) -> None:
     """What one example prepares and trains is not done again by the next; decisions and reports may be about more."""
     own = (" Decide ", " Preflight round", " Report ")

@@ -7,7 +7,7 @@ often the planner died in between.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
 from cpt_api.conditions import Reason
@@ -15,17 +15,22 @@ from cpt_api.experiment import Best, CPTExperimentSpec, DatasetStatus, OnUndecid
 from cpt_api.result import DurationArm, Estimate, HeldOutScore, RateArm
 from cpt_api.trial import CPTTrialSpec, EvaluateWork, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_operator.plan import mixing as mixes
+from cpt_operator.plan import mixsweep
 from cpt_operator.plan.durations import STAGE as DURATIONS
 from cpt_operator.plan.durations import Durations, plan_durations, tokens_at_most
 from cpt_operator.plan.inputs import STAGE as PREFLIGHT
 from cpt_operator.plan.inputs import Inputs, Looked, plan_inputs
+from cpt_operator.plan.lengths import InvalidRecipeError
 from cpt_operator.plan.question import STAGE as SWEEP
-from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
+from cpt_operator.plan.question import Controls
+from cpt_operator.plan.recipe import Recipe, resolve
 from cpt_operator.plan.report import plan_report, stage_of
 from cpt_operator.plan.screening import STAGE as SCREENING
 from cpt_operator.plan.screening import Screening, plan_screening
 from cpt_operator.plan.segments import Segments
-from cpt_operator.plan.sweep import Sweep, plan_sweep
+from cpt_operator.plan.subjects import MIX, of_datasets
+from cpt_operator.plan.sweep import Sweep, plan_sweep, replicated
 from cpt_operator.plan.trials import Trials
 from cpt_operator.plan.types import (
     Context,
@@ -55,6 +60,8 @@ __all__ = [
 ]
 
 
+_PARTS_NAMED = 6
+"""Of a mix, in a sentence."""
 ENDED_STAGES = frozenset({"Decided", "Failed"})
 """States of a stage in which nothing of it is left to do."""
 
@@ -71,17 +78,20 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
         stages = (StageStatus(name=PREFLIGHT, state="Running"),)
         datasets = tuple(DatasetStatus(name=dataset.name) for dataset in spec.datasets)
         return Plan(trials.all(), stages, datasets, tokens_naive=_naive(recipe), finding=looked.finding)
-    segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes)
+    subjects = of_datasets(looked.inputs)
+    segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes, subjects)
     found = _decide(segments)
     decided = all(stage.decided for stage in found.all)
     naive = _naive(recipe, found)
-    report = plan_report(segments, context, naive) if decided else None
+    named = found.mixing.named if found.mixing else ()
+    report = plan_report(segments, context, naive, named) if decided else None
     finding = _finding(found, recipe) or looked.finding
     best = _best(recipe, found)
     return Plan(
         trials=trials.all(),
         stages=(*_stages(looked, found), stage_of(report)),
         datasets=tuple(_dataset(dataset.name, found) for dataset in spec.datasets),
+        mix=found.mixing.shares if found.mixing else (),
         best=best,
         tokens_ahead=Tokens(sum(stage.tokens_ahead for stage in found.all)),
         tokens_naive=naive,
@@ -93,6 +103,11 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
     )
 
 
+_NO_SWEEP = Sweep(decided=True)
+"""Of a recipe without one."""
+Stage = Sweep | Screening | Durations | mixes.Mixing | mixsweep.MixSweep
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What the stages have decided so far; None: the recipe has no such stage."""
@@ -100,11 +115,26 @@ class _Found:
     sweep: Sweep
     screening: Screening | None
     durations: Durations | None
+    mixing: mixes.Mixing | None = None
+    mix_sweep: mixsweep.MixSweep | None = None
 
     @property
-    def all(self) -> tuple[Sweep | Screening | Durations, ...]:
+    def all(self) -> tuple[Stage, ...]:
         """The stages of the recipe."""
-        return tuple(stage for stage in (self.sweep, self.screening, self.durations) if stage)
+        stages = (self.sweep, self.screening, self.durations, self.mixing, self.mix_sweep)
+        return tuple(stage for stage in stages if stage)
+
+    @property
+    def named(self) -> tuple[tuple[str, str, Stage], ...]:
+        """The same with their names, in the status and in words."""
+        stages = (
+            (SWEEP, "the sweep", self.sweep if self.sweep is not _NO_SWEEP else None),
+            (SCREENING, "screening", self.screening),
+            (DURATIONS, "the duration sweep", self.durations),
+            (mixes.STAGE, "mixing", self.mixing),
+            (mixsweep.STAGE, "the mix sweep", self.mix_sweep),
+        )
+        return tuple((name, words, stage) for name, words, stage in stages if stage)
 
     @property
     def survivors(self) -> Container[str]:
@@ -114,25 +144,48 @@ class _Found:
 
 def _decide(segments: Segments) -> _Found:
     recipe = segments.recipe
-    sweep = plan_sweep(segments)
+    controls = replicated(segments)
+    sweep = plan_sweep(segments, controls) if recipe.has_sweep else _NO_SWEEP
     screening = plan_screening(segments, sweep) if recipe.on_undecided else None
     found = _Found(sweep, screening, None)
-    if not recipe.durations:
+    if recipe.durations:
+        found = replace(found, durations=_durations(segments, found, controls))
+    if recipe.mix is None:
         return found
-    if not all(stage.decided for stage in found.all) or _finding(found, recipe):
-        return replace(found, durations=Durations(tokens_ahead=tokens_at_most(recipe)))
+    if _is_open(found, recipe):
+        found = replace(found, mixing=mixes.Mixing(tokens_ahead=mixes.tokens_at_most(segments)))
+    else:
+        survivors = [name for name in sweep.answers if name in found.survivors]
+        found = replace(found, mixing=mixes.plan_mixing(segments, sweep, found.durations, survivors, controls))
+    if not recipe.mix.is_swept or found.mixing is None:
+        return found
+    if _is_open(found, recipe):
+        return replace(found, mix_sweep=mixsweep.MixSweep(tokens_ahead=mixsweep.tokens_at_most(recipe)))
+    return replace(found, mix_sweep=mixsweep.plan_mix_sweep(segments, found.mixing.subject, controls))
+
+
+def _durations(segments: Segments, found: _Found, controls: Controls) -> Durations:
+    recipe, sweep = segments.recipe, found.sweep
+    if _is_open(found, recipe):
+        return Durations(tokens_ahead=tokens_at_most(recipe, len(recipe.spec.datasets)))
     rates = {name: answer.choice.chosen for name, answer in sweep.answers.items() if name in found.survivors}
-    trunks = {name: rate for name, rate in rates.items() if rate}
-    return replace(found, durations=plan_durations(segments, trunks))
+    return plan_durations(segments, {name: rate for name, rate in rates.items() if rate}, controls)
+
+
+def _is_open(found: _Found, recipe: Recipe) -> bool:
+    """Nothing further can be planned yet, or ever."""
+    return not all(stage.decided for stage in found.all) or _finding(found, recipe) is not None
 
 
 def _naive(recipe: Recipe, found: _Found | None = None) -> Tokens:
     """The study's protocol: each point of each sweep its own run. Who survives is not known from the beginning."""
     names = [dataset.name for dataset in recipe.spec.datasets]
-    swept = len(names) * len(recipe.rates) * recipe.rungs[-1]
+    swept = len(names) * len(recipe.rates) * recipe.rungs[-1] if recipe.has_sweep else 0
     known = found is not None and (found.screening or found.sweep).decided
     lasting = [name for name in names if not known or (found and name in found.survivors)]
-    return Tokens(swept + len(lasting) * sum(recipe.durations))
+    is_mixed = recipe.mix is not None and recipe.mix.is_swept and (lasting or not recipe.has_sweep)
+    mixed = recipe.mix.naive if recipe.mix and is_mixed else 0
+    return Tokens(swept + len(lasting) * sum(recipe.durations) + mixed)
 
 
 def _baseline(inputs: Inputs, trials: Trials) -> Digest:
@@ -147,25 +200,20 @@ def _baseline(inputs: Inputs, trials: Trials) -> Digest:
 
 
 def _stages(looked: Looked, found: _Found) -> tuple[StageStatus, ...]:
-    sweep = found.sweep
-    failures = [text for texts in sweep.failures.values() for text in texts]
-    stages = [
-        StageStatus(name=PREFLIGHT, state="Decided" if looked.is_whole else "Running"),
-        StageStatus(
-            name=SWEEP,
-            state="Decided" if sweep.decided else "Running",
-            decision=sweep.decision,
-            reason=_words([sweep.sentence, *failures]),
-        ),
-    ]
-    can_run = sweep.decided
-    for name, stage in ((SCREENING, found.screening), (DURATIONS, found.durations)):
-        if stage:
-            state = "Decided" if stage.decided else "Running" if can_run else "Waiting"
-            reason = _words([stage.sentence, *stage.failures])
-            stages.append(StageStatus(name=name, state=state, decision=stage.decision, reason=reason))
-            can_run = stage.decided
+    stages = [StageStatus(name=PREFLIGHT, state="Decided" if looked.is_whole else "Running")]
+    can_run = True
+    for name, _, stage in found.named:
+        state = "Decided" if stage.decided else "Running" if can_run else "Waiting"
+        reason = _words([stage.sentence, *_failures(stage)])
+        stages.append(StageStatus(name=name, state=state, decision=stage.decision, reason=reason))
+        can_run = stage.decided
     return tuple(stages)
+
+
+def _failures(stage: Stage) -> Sequence[str]:
+    if isinstance(stage, Sweep):
+        return [text for texts in stage.failures.values() for text in texts]
+    return stage.failures
 
 
 def _words(sentences: list[str]) -> str | None:
@@ -212,35 +260,40 @@ class _Candidate:
     gain: Estimate | None
 
 
-def _candidate(recipe: Recipe, found: _Found, name: str) -> _Candidate | None:
+def _candidate(
+    rungs: Sequence[Tokens], sweep: Sweep | None, durations: Durations | None, name: str
+) -> _Candidate | None:
     """The chosen duration, or while there is none the chosen rate's longest arm."""
-    if found.durations and (lasting := found.durations.answers.get(name)):
+    if durations and (lasting := durations.answers.get(name)):
         for arm in lasting.choice.arms:
             if arm.tokens == lasting.choice.chosen:
                 return _Candidate(
                     arm, lasting.arms[arm.tokens], lasting.choice.learning_rate, arm.tokens, lasting.choice.gain
                 )
-    answer = found.sweep.answers[name]
-    for swept in answer.choice.arms:
-        if swept.learning_rate == answer.choice.chosen:
+    answer = sweep.answers.get(name) if sweep else None
+    for swept in answer.choice.arms if answer else ():
+        if answer and swept.learning_rate == answer.choice.chosen:
             trial = answer.arms[swept.learning_rate]
-            return _Candidate(swept, trial, swept.learning_rate, recipe.rungs[answer.rung], answer.choice.gain)
+            return _Candidate(swept, trial, swept.learning_rate, rungs[answer.rung], answer.choice.gain)
     return None
 
 
 def _best(recipe: Recipe, found: _Found) -> Best | None:
     """The chosen arm with the best target, where it is better than the base; None: the base is.
 
-    After screening only of datasets that survived it.
+    After screening only of datasets that survived it, and the mix.
     """
-    candidates = [
-        (chosen.arm.target, name, chosen)
+    named = {
+        name: _candidate(recipe.rungs, found.sweep, found.durations, name)
         for name in found.sweep.answers
         if name in found.survivors
-        and (chosen := _candidate(recipe, found, name))
-        and chosen.arm.target is not None
-        and chosen.gain
-        and chosen.gain.value > 0
+    }
+    if mixed := found.mix_sweep:
+        named[MIX] = _candidate(mixed.rungs, mixed.sweep, mixed.durations, MIX)
+    candidates = [
+        (chosen.arm.target, name, chosen)
+        for name, chosen in named.items()
+        if chosen and chosen.arm.target is not None and chosen.gain and chosen.gain.value > 0
     ]
     if not candidates:
         return None
@@ -249,7 +302,7 @@ def _best(recipe: Recipe, found: _Found) -> Best | None:
     return Best(
         trial=chosen.trial.short,
         digest=chosen.trial,
-        dataset=name,
+        dataset=name if name != MIX else None,
         learning_rate=chosen.rate,
         tokens=chosen.tokens,
         target=f"{target:.4f}",
@@ -259,15 +312,11 @@ def _best(recipe: Recipe, found: _Found) -> Best | None:
 
 
 def _finding(found: _Found, recipe: Recipe) -> Finding | None:
-    sweep, screening, durations = found.sweep, found.screening, found.durations
-    failures = [text for texts in sweep.failures.values() for text in texts]
-    for what, stage, words in (
-        ("the sweep", sweep, failures),
-        ("screening", screening, screening.failures if screening else ()),
-        ("the duration sweep", durations, durations.failures if durations else ()),
-    ):
-        if stage and stage.obstacle is not None:
-            return Finding(Reason.FAILED, f"{what} cannot be decided: {'; '.join([stage.obstacle, *words])}"[:1024])
+    screening = found.screening
+    for _, what, stage in found.named:
+        if stage.obstacle is not None:
+            words = "; ".join([stage.obstacle, *_failures(stage)])
+            return Finding(Reason.FAILED, f"{what} cannot be decided: {words}"[:1024])
     if screening is None or recipe.on_undecided is not OnUndecided.STOP or not screening.undecided:
         return None
     first = screening.answers[screening.undecided[0]].reason
@@ -280,11 +329,30 @@ def _finding(found: _Found, recipe: Recipe) -> Finding | None:
 
 def _answer(found: _Found, best: Best | None) -> str:
     words = [f"{name}: {_of_dataset(name, found)}" for name in sorted(found.sweep.answers)]
+    words += _of_mix(found)
     if found.screening and not found.screening.survivors:
         words.append("no dataset survived screening: the base is best")
     elif not best:
         words.append("no arm is better than the base")
     return "; ".join(words)
+
+
+def _of_mix(found: _Found) -> list[str]:
+    """Which mix, and how it is trained; empty where there is none."""
+    if not found.mixing or not found.mixing.shares:
+        return []
+    parts = ", ".join(f"{share.dataset} {share.weight}" for share in found.mixing.shares[:_PARTS_NAMED])
+    more = len(found.mixing.shares) - _PARTS_NAMED
+    words = f"{MIX} ({parts}{f' and {more} more' if more > 0 else ''})"
+    mixed = found.mix_sweep
+    lasting = mixed.durations.answers.get(MIX) if mixed and mixed.durations else None
+    swept = mixed.sweep.answers.get(MIX) if mixed and mixed.sweep else None
+    if lasting and lasting.choice.chosen:
+        choice = lasting.choice
+        return [f"{words}: {choice.chosen} tokens at {choice.learning_rate} ({choice.verdict})"]
+    if swept:
+        return [f"{words}: {swept.choice.chosen or 'every rate diverged'} ({swept.choice.verdict})"]
+    return [words]
 
 
 def _of_dataset(name: str, found: _Found) -> str:

@@ -13,6 +13,8 @@
     screening_words.py  its sentences
     duration.py         question Duration: the document
     duration_words.py   its sentences
+    mix.py              question Mix: the document
+    mix_words.py        its sentences
     document.py         what all questions share
     inputs.py           the only module here that reads the store; all others are pure
 
@@ -45,7 +47,7 @@ def run(trial: Trial) -> None:
 
 def answer(work: DecideWork, models: Models) -> Decision:
     """Of the module that the question names."""
-    from cpt_trainer.decide import duration, learning_rate, screening
+    from cpt_trainer.decide import duration, learning_rate, mix, screening
 
     match work.question:
         case Question.LEARNING_RATE:
@@ -54,3 +56,5 @@ def answer(work: DecideWork, models: Models) -> Decision:
             return screening.decide(work, models)
         case Question.DURATION:
             return duration.decide(work, models)
+        case Question.MIX:
+            return mix.decide(work, models)

@@ -4,6 +4,7 @@
     sweep.py       a section of the page: which learning rate suits each dataset
     screening.py   a section of the page: which datasets help
     durations.py   a section of the page: how long
+    mixes.py       a section of the page: which mix
     ledger.py      a section of the page: what it cost
     section.py     what a section is: words, figures, tables
     panels.py      what figures about a metric share
@@ -60,9 +61,9 @@ def make_report(findings: Findings) -> Files:
 
 def _sections() -> tuple[Callable[[Findings], Section | None], ...]:
     """In the order of the page; imported when wanted, since matplotlib comes with them."""
-    from cpt_trainer.report import durations, ledger, screening, sweep
+    from cpt_trainer.report import durations, ledger, mixes, screening, sweep
 
-    return (sweep.section, screening.section, durations.section, ledger.section)
+    return (sweep.section, screening.section, durations.section, mixes.section, ledger.section)
 
 
 def _parts(sections: tuple[Section, ...]) -> Iterator[tuple[str, bytes]]:
