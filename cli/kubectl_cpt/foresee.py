@@ -48,7 +48,7 @@ from kubectl_cpt.manifest import Document
 _UID = "foreseen"
 _TURNS_MAX = 1000
 _PLENTY = 10**15
-"""Tokens of a dataset whose size is not in the manifest; a little more for each, so that no two are alike."""
+"""Tokens at least of a dataset whose size is not in the manifest; no two are alike, nor are mixes by size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _products(spec: CPTTrialSpec, *, hopeful: bool) -> dict[str, Any]:
             ]
             return {"resolved": tuple(seen)}
         case PrepareWork(source=source, max_tokens=size):
-            return {"numbers": {"trainTokens": float(size or _PLENTY + int(str(source.digest)[:6], 16))}}
+            return {"numbers": {"trainTokens": float(size or _PLENTY + 10**9 * int(str(source.digest)[:6], 16))}}
         case TrainWork() as work:
             texts = spec.run.observe.held_out if spec.run.observe else ()
             step = work.stop_tokens // (work.sequence_length * work.global_batch_size)

@@ -239,6 +239,7 @@ def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: int) -> Iterator[st
         yield f"budget.tokens is {budget}, up to {amount(most)} tokens may be needed: it may end with BudgetExhausted"
     yield from _sizes(spec, recipe)
     yield from _repetitions(spec, recipe)
+    yield from _of_the_mix(recipe)
 
 
 def _sizes(spec: CPTExperimentSpec, recipe: Recipe) -> Iterator[str]:
@@ -263,6 +264,18 @@ def _repetitions(spec: CPTExperimentSpec, recipe: Recipe) -> Iterator[str]:
             if epochs > _EPOCHS_WARNED:
                 times = f"{float(epochs):.1f} times at {'the last rung' if longest in recipe.rungs else longest}"
                 yield f"{dataset.name}: maxTokens {dataset.max_tokens} is repeated {times}"
+
+
+def _of_the_mix(recipe: Recipe) -> Iterator[str]:
+    mix = recipe.mix
+    if mix is None:
+        return
+    if mix.longest is None:
+        yield "there is mixing and no mixSweep: the mix is chosen, and nothing is trained on it"
+    for phase in mix.phases:
+        if phase.until_tokens and mix.longest and phase.until_tokens >= mix.longest:
+            late = f"a phase of the mix ends at {phase.until_tokens}, its longest arm at {mix.longest}"
+            yield f"{late}: what follows is not read"
 
 
 def _notes(document: Document[CPTExperimentSpec], manifests: Manifests, forecast: Forecast) -> Iterator[str]:

@@ -224,6 +224,10 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
             "without learningRateSweep the recipe needs mixing with strategy Explicit, and a mixSweep",
         ),
         Rule(
+            "has(self.learningRateSweep) || !(has(self.screening) || has(self.durationSweep))",
+            "screening and durationSweep go on from a learningRateSweep: add one",
+        ),
+        Rule(
             "!has(self.mixSweep) || has(self.mixing)",
             "mixSweep trains on the mix: add mixing, which says what that is",
             field_path=".mixSweep",

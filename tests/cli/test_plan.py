@@ -16,13 +16,15 @@ from kubectl_cpt.bill import Bill, Prices
 from kubectl_cpt.errors import Exit
 from kubectl_cpt.foresee import foresee, tokens
 from kubectl_cpt.main import app
-from kubectl_cpt.manifest import Document
+from kubectl_cpt.manifest import Document, Manifests
+from kubectl_cpt.preview import preview
 from make import make_experiment
+from mixes import explicit
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 DEMO = ("-f", str(ROOT / "examples/demo"))
-LATER = ("screening", "durations")
+LATER = ("screening", "durations", "mix")
 PRICES = ("--parameters", "0.92M", "--tokens-per-second-per-gpu", "4000", "--price-per-gpu-hour", "2.5")
 FORMATS = {"wide": "demo-plan.txt", "markdown": "demo-plan.md", "yaml": "demo-plan.yaml"}
 
@@ -181,6 +183,22 @@ class TestBill:
 
 class TestWarnings:
     """What will run, and will not tell what one hopes for."""
+
+    @pytest.mark.parametrize(
+        ("until", "sweep", "want"),
+        [
+            pytest.param("20480", None, ["there is mixing and no mixSweep"], id="chosen for nothing"),
+            pytest.param("40960", {"durations": ["40960"]}, ["a phase of the mix ends at 40960"], id="late"),
+            pytest.param("20480", {"durations": ["40960"]}, [], id="fine"),
+        ],
+    )
+    def test_mix(self, until: str, sweep: dict[str, Any] | None, want: list[str]) -> None:
+        """A mix that nothing is trained on, and a phase that nobody reaches."""
+        swept = {"learningRateSweep": {"learningRates": ["1e-4", "1e-3"], "rungs": ["10240"]}}
+        recipe = explicit([(until, [("python", "1")]), (None, [("perl", "1")])], **swept).to_dict()["recipe"]
+        spec = make_experiment(recipe={**recipe, "mixSweep": sweep})
+        found = preview(Document("a", "b", spec), Manifests((), ()), Prices()).warnings
+        assert [text[: len(start)] for text, start in zip(found, want, strict=True)] == want
 
     @pytest.mark.parametrize(
         ("changes", "want"),

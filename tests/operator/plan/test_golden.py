@@ -75,7 +75,12 @@ def lines(experiment: str, protocol: int) -> Iterator[str]:
 @pytest.mark.parametrize("protocol", sorted(KNOWN_PROTOCOLS))
 @pytest.mark.parametrize(
     ("experiment", "name"),
-    [("demo", "digests"), ("screening", "digests-screening"), ("durations", "digests-durations"), ("mix", "digests-mix")],
+    [
+        ("demo", "digests"),
+        ("screening", "digests-screening"),
+        ("durations", "digests-durations"),
+        ("mix", "digests-mix"),
+    ],
 )
 def test_digests(experiment: str, name: str, protocol: int) -> None:
     """Every trial that an example plans."""

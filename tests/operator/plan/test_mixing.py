@@ -19,7 +19,8 @@ from cpt_operator.plan.lengths import InvalidRecipeError
 from cpt_operator.plan.recipe import resolve
 from make import make_experiment, make_mix, make_result, make_screened, outcome_diverged
 from mixes import DURATIONS, SWEEP, answering, explicit, mixed, name_of, sized, weights
-from planned import World, reason_of
+from planned import World, good, reason_of
+
 
 def questions(plan: Plan) -> list[DecideWork]:
     """Of this stage."""
@@ -40,11 +41,19 @@ class TestProposals:
         done = World(mixed(), answer=sized).run()
         found = {trial.title: weights(done, trial) for trial in arms(done)}
         chosen = {dataset.name: dataset.optimal_tokens for dataset in done.datasets}
-        third = {"python": "0.3166", "perl": "0.6333"} if chosen["perl"] == 40960 else {"python": "0.6333", "perl": "0.3166"}
+        third = (
+            {"python": "0.3166", "perl": "0.6333"}
+            if chosen["perl"] == 40960
+            else {"python": "0.6333", "perl": "0.3166"}
+        )
         optimal = found["OptimalTokens mix 1e-4 seed 0 cooled @ 10240"]
         assert {name: weight[:6] for name, weight in optimal.items() if name != "speeches"} == third
         assert optimal["speeches"] == "0.05"
-        assert found["Uniform mix 1e-4 seed 0 cooled @ 10240"] == {"python": "0.475", "perl": "0.475", "speeches": "0.05"}
+        assert found["Uniform mix 1e-4 seed 0 cooled @ 10240"] == {
+            "python": "0.475",
+            "perl": "0.475",
+            "speeches": "0.05",
+        }
         assert found["Proportional mix 1e-4 seed 0 cooled @ 10240"]["perl"] == "0.665"
         assert len(found) == 3
 
@@ -102,7 +111,9 @@ class TestProposals:
                 choice.model_copy(
                     update={
                         "arms": tuple(
-                            arm.model_copy(update={"target": 1.2 if arm.learning_rate == LearningRate.parse("1e-3") else 1.5})
+                            arm.model_copy(
+                                update={"target": 1.2 if arm.learning_rate == LearningRate.parse("1e-3") else 1.5}
+                            )
                             for arm in choice.arms
                         )
                     }
@@ -225,12 +236,12 @@ class TestAnswers:
             document = make_mix(work)
             assert document.mix
             other = next(arm.mix for arm in document.mix.arms if arm.mix != work.proposal)
-            update: dict[str, Any] = {
+            updates: dict[str, dict[str, Any]] = {
                 "another proposal": {"proposal": other},
                 "an unknown mix": {"chosen": work.baseline.digest, "verdict": "Replaced"},
                 "a wrong word": {"chosen": other, "verdict": "Kept"},
-            }.get(what, {})
-            changed = document.model_copy(update={"mix": document.mix.model_copy(update=update)})
+            }
+            changed = document.model_copy(update={"mix": document.mix.model_copy(update=updates.get(what, {}))})
             return Failed("DataError", "cannot be paired") if what == "failed" else changed
 
         done = World(mixed(), answer=answering(Question.MIX, decision)).run()
@@ -244,7 +255,9 @@ class TestLaws:
 
     def test_ahead_never_grows(self) -> None:
         """Known tokens and those ahead never grow together."""
-        for stages in ({}, {"screening": {}, "mixSweep": {"rungs": ["10240", "20480"], "durations": ["40960", "81920"]}}):
+        swept = {"rungs": ["10240", "20480"], "durations": ["40960", "81920"]}
+        recipes: list[dict[str, Any]] = [{}, {"screening": {}, "mixSweep": swept}]
+        for stages in recipes:
             totals = World(mixed(stages=stages), answer=sized).totals()
             assert totals == sorted(totals, reverse=True)
 
@@ -285,8 +298,12 @@ class TestRecipe:
         [
             pytest.param({}, {"durationSweep": None}, "weighs datasets by their chosen durations", id="no durations"),
             pytest.param({"strategy": "Explicit"}, {}, "phases go with strategy Explicit", id="no phases"),
-            pytest.param({"phases": [{"weights": [{"dataset": "perl", "weight": "1"}]}]}, {}, "phases go with", id="phases"),
-            pytest.param({"strategy": "Uniform"}, {"learningRateSweep": None}, "nothing to do but an Explicit", id="sweep"),
+            pytest.param(
+                {"phases": [{"weights": [{"dataset": "perl", "weight": "1"}]}]}, {}, "phases go with", id="phases"
+            ),
+            pytest.param(
+                {"strategy": "Uniform"}, {"learningRateSweep": None}, "nothing to do but an Explicit", id="sweep"
+            ),
         ],
     )
     def test_refused(self, mixing: dict[str, Any], stages: dict[str, Any], words: str) -> None:

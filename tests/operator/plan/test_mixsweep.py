@@ -69,14 +69,12 @@ class TestArms:
                     for choice in document.durations or ()
                 )
                 if choices:
-                    return Succeeded(
-                        make_result(spec, decision=document.model_copy(update={"durations": choices}))
-                    )
+                    return Succeeded(make_result(spec, decision=document.model_copy(update={"durations": choices})))
             return outcome
 
         done = World(mixed(stages=SWEPT), answer=answer).run()
         assert done.best is not None
-        assert (done.best.dataset, done.best.target, done.best.tokens) == (None, "1.1000", 40960)
+        assert (done.best.dataset, done.best.target, done.best.tokens) == (None, "1.1000", 81920)
         assert "the mix (perl " in done.message
 
     def test_an_appended_duration(self) -> None:
@@ -181,7 +179,9 @@ class TestEnds:
             assert "every rate diverged" in done.message
         else:
             assert done.finding is not None
-            assert done.finding.message.startswith("the mix sweep cannot be decided: no arm is left; the mix at 1e-4: Hang")
+            assert done.finding.message.startswith(
+                "the mix sweep cannot be decided: no arm is left; the mix at 1e-4: Hang"
+            )
 
     def test_a_lost_duration(self) -> None:
         """The others are decided, and it is named."""

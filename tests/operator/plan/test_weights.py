@@ -13,7 +13,9 @@ from cpt_operator.plan.weights import UNITS, Weights, capped, proportional, roun
 from make import make_digest
 
 A, B, C = sorted(make_digest(name) for name in "abc")
-amounts = st.dictionaries(st.sampled_from([make_digest(f"data {n}") for n in range(20)]), st.integers(1, 10**13), min_size=1)
+amounts = st.dictionaries(
+    st.sampled_from([make_digest(f"data {n}") for n in range(20)]), st.integers(1, 10**13), min_size=1
+)
 
 
 def parts(*weights: str) -> Weights:

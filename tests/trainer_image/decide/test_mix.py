@@ -22,7 +22,7 @@ def choice_of(question: Mixes) -> MixChoice:
 
 
 class TestChoice:
-    """Design 4: "the proposal must not be detectably worse than the trained controls; else the best control is taken"."""
+    """Design 4: "not … detectably worse than the trained controls …; else the best control is taken"."""
 
     @pytest.mark.parametrize(
         ("losses", "chosen", "verdict"),

@@ -126,7 +126,9 @@ class TestFiles:
         assert {"uniform-mix", "proportional-mix"} < {row["mix"] for row in rows}
         parts = list(csv.DictReader(io.StringIO(written["tables/mix-parts.csv"].decode())))
         assert {row["weight"] for row in parts if row["dataset"] == "replay"} == {"0.05"}
-        assert {"figures/mixes.svg", "figures/learning-rate-the-mix.svg", "figures/durations-the-mix.svg"} < set(written)
+        assert {"figures/mixes.svg", "figures/learning-rate-the-mix.svg", "figures/durations-the-mix.svg"} < set(
+            written
+        )
 
     def test_without_a_screening(self, tmp_path: Path) -> None:
         """A recipe that ends with the sweep has no section about it."""

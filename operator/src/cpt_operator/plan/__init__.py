@@ -11,7 +11,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
 from cpt_api.conditions import Reason
-from cpt_api.experiment import Best, CPTExperimentSpec, DatasetStatus, OnUndecided, StageStatus
+from cpt_api.experiment import Best, CPTExperimentSpec, DatasetStatus, MixStrategy, OnUndecided, StageStatus
 from cpt_api.result import DurationArm, Estimate, HeldOutScore, RateArm
 from cpt_api.trial import CPTTrialSpec, EvaluateWork, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
@@ -183,8 +183,8 @@ def _naive(recipe: Recipe, found: _Found | None = None) -> Tokens:
     swept = len(names) * len(recipe.rates) * recipe.rungs[-1] if recipe.has_sweep else 0
     known = found is not None and (found.screening or found.sweep).decided
     lasting = [name for name in names if not known or (found and name in found.survivors)]
-    is_mixed = recipe.mix is not None and recipe.mix.is_swept and (lasting or not recipe.has_sweep)
-    mixed = recipe.mix.naive if recipe.mix and is_mixed else 0
+    mix = recipe.mix
+    mixed = mix.naive if mix and mix.is_swept and (lasting or mix.strategy is MixStrategy.EXPLICIT) else 0
     return Tokens(swept + len(lasting) * sum(recipe.durations) + mixed)
 
 

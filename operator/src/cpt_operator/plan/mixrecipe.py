@@ -74,11 +74,13 @@ def resolve_mix(
             "without recipe.learningRateSweep there is nothing to do but an Explicit mix: add the sweep, or "
             "mixing.strategy Explicit and a mixSweep"
         )
+    if spec.recipe.learning_rate_sweep is None and (spec.recipe.screening or spec.recipe.duration_sweep):
+        raise InvalidRecipeError("recipe.screening and recipe.durationSweep go on from a learningRateSweep: add one")
     if mixing is None or strategy is None:
         if sweep is not None:
             raise InvalidRecipeError("recipe.mixSweep trains on the mix: add recipe.mixing, which says what that is")
         return None
-    _check_strategy(spec, strategy, mixing.phases)
+    _check_strategy(spec, strategy, mixing.phases, batch_tokens)
     durations = whole_batches((sweep.durations if sweep else None) or (), batch_tokens)
     given = whole_batches((sweep.rungs if sweep else None) or (), batch_tokens)
     first = rungs[:1] or given[:1] or whole_batches([first_rung(durations)], batch_tokens)
@@ -104,7 +106,9 @@ def _share(spec: CPTExperimentSpec) -> Fraction:
     return (_SHARE if spec.replay.share is None else spec.replay.share).fraction
 
 
-def _check_strategy(spec: CPTExperimentSpec, strategy: MixStrategy, phases: tuple[MixPhase, ...] | None) -> None:
+def _check_strategy(
+    spec: CPTExperimentSpec, strategy: MixStrategy, phases: tuple[MixPhase, ...] | None, batch_tokens: int
+) -> None:
     if (strategy is MixStrategy.EXPLICIT) != (phases is not None):
         raise InvalidRecipeError("recipe.mixing.phases go with strategy Explicit, and only with it")
     if strategy is MixStrategy.OPTIMAL_TOKENS and spec.recipe.duration_sweep is None:
@@ -116,8 +120,11 @@ def _check_strategy(spec: CPTExperimentSpec, strategy: MixStrategy, phases: tupl
     for number, phase in enumerate(phases or (), start=1):
         _check_phase(f"recipe.mixing.phases[{number - 1}]", phase, names, is_last=number == len(phases or ()))
     ends = [phase.until_tokens for phase in phases or () if phase.until_tokens is not None]
-    if ends != sorted(set(ends)):
-        raise InvalidRecipeError("recipe.mixing.phases: untilTokens must rise from phase to phase")
+    if ends != sorted(ends) or len(whole_batches(ends, batch_tokens)) < len(ends):
+        raise InvalidRecipeError(
+            "recipe.mixing.phases: untilTokens must rise from phase to phase, by a batch of "
+            f"{batch_tokens} tokens at least"
+        )
 
 
 def _check_phase(where: str, phase: MixPhase, names: Iterable[str], *, is_last: bool) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 
 from cpt_api.experiment import StageStatus
 from cpt_api.trial import Answered, CPTTrialSpec, DataName, Legend, Question, ReportWork, TrialRef, TrialType
@@ -98,7 +98,7 @@ def _names(segments: Segments, mixes: Sequence[Subject]) -> dict[Digest, str]:
     for mix in mixes:
         if mix.digest not in names:
             plain = mix.name.lower().replace(" ", "-")
-            name = next(name for name in (plain, *(f"{plain}-{n}" for n in count(2))) if name not in taken)
+            name = next(name for name in chain([plain], (f"{plain}-{n}" for n in count(2))) if name not in taken)
             names[mix.digest] = name
             taken.add(name)
     return names

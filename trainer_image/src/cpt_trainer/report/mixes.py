@@ -35,9 +35,9 @@ def section(findings: Findings) -> Section | None:
 
 def _words(sentence: str) -> Iterator[str]:
     yield (
-        "The proposed mix was trained beside simple ones, all at one learning rate to the same tokens. It is kept unless "
-        "one of them is better beyond what the best of so many would be by chance (one-sided 95 % for all of them "
-        "together)."
+        "The proposed mix was trained beside simple ones, all at one learning rate to the same tokens. It is kept "
+        "unless one of them is better beyond what the best of so many would be by chance (one-sided 95 % for all of "
+        "them together)."
     )
     yield sentence
 
