@@ -67,7 +67,8 @@ class Bench:
 
     def start(self, parallel: int = 2, store: str = "") -> subprocess.Popen[str]:
         faults = self.folder / "faults.json"
-        environment = {**os.environ, "PYTHONPATH": str(HERE.parent)} | (
+        paths = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)} | (
             {"FAULTS": str(faults)} if faults.exists() else {}
         )
         return subprocess.Popen(

@@ -27,7 +27,7 @@ RUNG_STEPS = 20
 CONFIG = {"preflightName": "inputs", "input": "config"}
 
 
-def manifests(folder: Path) -> Path:
+def manifests(folder: Path, **changes: Any) -> Path:
     """A base from random weights, and a sweep of one dataset at one rate that starts from it, screened."""
     train = {
         "start": {"random": {"config": CONFIG, "seed": 1}},
@@ -42,7 +42,7 @@ def manifests(folder: Path) -> Path:
         {"name": "config", "kind": "Tokenizer", "uri": "s3://corpora/base"},
         {"name": "speeches", "kind": "Dataset", "uri": "s3://corpora/speeches.jsonl"},
     ]
-    experiment = {
+    experiment: dict[str, Any] = {
         "model": {"trialName": "base"},
         "datasets": [{"name": "python", "uri": "s3://corpora/python.jsonl"}],
         "replay": {"dataset": {"name": "replay", "uri": "s3://corpora/speeches.jsonl"}},
@@ -60,7 +60,7 @@ def manifests(folder: Path) -> Path:
         _document("CPTTrial", "inputs", {"type": "Preflight", "preflight": {"inputs": inputs}}),
         _document("CPTTrial", "speeches", {"type": "Prepare", "prepare": prepare}),
         _document("CPTTrial", "base", {"type": "Train", "train": train}),
-        _document("CPTExperiment", "sweep", experiment),
+        _document("CPTExperiment", "sweep", experiment | changes),
     ]
     file = folder / "manifests.yaml"
     file.write_text("\n---\n".join(map(json.dumps, documents)))
@@ -92,7 +92,7 @@ class Laptop:
 def laptop(tmp_path: Path) -> Laptop:
     """Texts of few words, a model's config, manifests."""
     Lab(tmp_path).base()
-    for number, (name, documents) in enumerate({"speeches": 200, "python": 200, "linux": 60}.items()):
+    for number, (name, documents) in enumerate({"speeches": 200, "python": 200, "linux": 60, "perl": 80}.items()):
         texts = (text(1000 * number + n, 60) for n in range(documents))
         lines = (json.dumps({"text": f"{words} {number} {n}"}) for n, words in enumerate(texts))
         (tmp_path / "sources" / f"{name}.jsonl").write_text("\n".join(lines))
@@ -131,3 +131,26 @@ def test_interrupted_and_finished(laptop: Laptop) -> None:
     assert process.returncode == Exit.SUCCESS, said
     assert again == out
     assert "started" not in said
+
+
+def test_a_mix(laptop: Laptop) -> None:
+    """Two datasets of unlike size: a mix by size beside an equal one, then the one that is taken, for longer."""
+    rung = RUNG_STEPS * BATCH_TOKENS
+    datasets = [{"name": name, "uri": f"s3://corpora/{name}.jsonl"} for name in ("python", "perl")]
+    recipe = {
+        "learningRateSweep": {"learningRates": ["1e-3"], "rungs": [str(rung)]},
+        "mixing": {"strategy": "Proportional"},
+        "mixSweep": {"durations": [str(2 * rung)]},
+    }
+    manifests(laptop.folder, datasets=datasets, recipe=recipe)
+    with laptop.start() as process:
+        out, said = process.communicate()
+    assert process.returncode == Exit.SUCCESS, said
+    answer = json.loads(out)
+    weights = {share["dataset"]: float(share["weight"]) for share in answer["status"]["mix"]}
+    assert sum(weights.values()) == pytest.approx(1)
+    assert [stage["state"] for stage in answer["status"]["stages"]] == ["Decided"] * 5
+    page = Path(answer["places"]["report"])
+    rows = (page.parent / "tables/mixes.csv").read_text().splitlines()
+    assert len(rows) == 3
+    assert (page.parent / "figures/durations-the-mix.svg").exists()
