@@ -133,6 +133,7 @@ def test_interrupted_and_finished(laptop: Laptop) -> None:
     assert "started" not in said
 
 
+@pytest.mark.timeout(900)  # some thirty processes, each of which imports torch
 def test_a_mix(laptop: Laptop) -> None:
     """Two datasets of unlike size: a mix by size beside an equal one, then the one that is taken, for longer."""
     rung = RUNG_STEPS * BATCH_TOKENS
