@@ -77,14 +77,15 @@ class Corpus:
 def corpus(folder: Path, vocabulary: int) -> Corpus:
     """From the folder, or written now; a model whose tokenizer has so many tokens."""
     made = Corpus(folder)
-    if not (made.model / "tokenizer.json").exists():
+    tokenizer = made.model / "tokenizer.json"
+    if not tokenizer.exists() or json.loads((made.model / "config.json").read_text())["vocab_size"] != vocabulary:
         made.model.mkdir(parents=True, exist_ok=True)
         documents = list(_documents())
         made.texts.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in documents))
         (made.model / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": vocabulary}))
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END}
         (made.model / "tokenizer_config.json").write_text(json.dumps(settings))
-        _tokenizer(documents, vocabulary).save(str(made.model / "tokenizer.json"))
+        _tokenizer(documents, vocabulary).save(str(tokenizer))
     return made
 
 

@@ -31,7 +31,7 @@ from cpt_api.result import Result
 from cpt_api.trial import TrialDocument, TrialType
 from cpt_local import programs
 from cpt_operator.kinds import Kind
-from cpt_operator.status import reason_of
+from cpt_operator.standing import reason_of
 from make import make_experiment, make_result
 
 PEER = ()

@@ -2,15 +2,16 @@
 
     make bench NAME=train_overhead
 
-One model (the demo's Llama, 0.9M parameters), one batch (8 sequences of 256), one thread, fp32. All three read the same
-sequences in the same order from the same weights, with the same optimizer and rates, and must end with the same mean
-loss. All three run at the same time on one CPU, so that a busy machine disturbs all alike; each makes FEW and then MANY
-steps, and the difference is the loop without imports, start, checkpoint and export:
+One model (the demo's Llama with a vocabulary of 8,192: 1.9M parameters), one batch (8 sequences of 256), one thread,
+fp32. All three read the same sequences in the same order from the same weights, with the same optimizer and rates, and
+must end with the same mean loss. All three run at the same time on one CPU, so that a busy machine disturbs all alike;
+each makes FEW and then MANY steps, and the difference is the loop without imports, start, checkpoint and export:
 
     tokens per CPU second = (MANY - FEW) · 2,048 / (CPU seconds of MANY - CPU seconds of FEW)
 
 Two goals: the ratio to the Trainer, and above it that to the bare loop, which does nothing but what every training
-must. On a model this small a loop's own cost shows; on a large one all three are the same.
+must, with torch's own loss. On a model this small the loop and the loss show; with 1,024 words the Trainer is 1.05
+times slower than ours, and on a large model with few words all three are the same.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ from cpt_trainer.segment import Segment
 
 PEER = ()
 """transformers and torch are ours too: the same versions on both sides."""
-VOCABULARY = 1024
+VOCABULARY = 8192
 LENGTH, BATCH = 256, 8
-FEW, MANY = 10, 110
+FEW, MANY = 5, 45
 ROUNDS = 3
 NAMES = ("ours", "hf_trainer", "bare_loop")
 GOAL = 1.1

@@ -25,6 +25,8 @@ from cpt_api.result import (
     Result,
     Screened,
     ScreenedArm,
+    SoupArm,
+    SoupChoice,
     Verdict,
 )
 from cpt_api.trial import CPTTrialSpec, DecideWork, Question, TrialType
@@ -142,6 +144,38 @@ def make_durations(work: DecideWork, *, go_on: bool = True) -> Decision:
     return Decision(question=work.question, method="test-1", durations=tuple(answers), sentence="how long")
 
 
+def make_soup(work: DecideWork, *, verdict: str = "Chosen", picked: int = 0) -> Decision:
+    """The first mean of the first dataset is chosen, unless told otherwise."""
+    gain = Estimate(value=0.4, standard_error=0.1, degrees_of_freedom=20, lower=0.2, upper=0.6)
+    arms = [
+        SoupArm(
+            dataset=subject_digest(entry),
+            learning_rate=a.learning_rate,
+            tokens=a.tokens,
+            weight=a.weight,
+            trial=a.trial.digest,
+            target=1.3,
+            target_interval=(1.25, 1.35),
+            gain=gain,
+            retention=1.9,
+            holds=True,
+            front=False,
+        )
+        for entry in work.datasets
+        for a in entry.arms
+        if a.tokens and a.weight and a.trial.digest
+    ]
+    choice = SoupChoice(
+        arms=tuple(arms),
+        picked=None if verdict == "NoneFeasible" else arms[picked].trial,
+        verdict=verdict,
+        gain=gain,
+        documents=20,
+        reason=f"{verdict}: a reason",
+    )
+    return Decision(question=work.question, method="test-1", soup=choice, sentence="of so many")
+
+
 def make_mix(work: DecideWork, chosen: Digest | None = None) -> Decision:
     """The proposal is kept unless told otherwise."""
     assert work.proposal
@@ -180,6 +214,8 @@ def make_decision(work: DecideWork, chosen: LearningRate | None = None) -> Decis
         return make_durations(work)
     if work.question is Question.MIX:
         return make_mix(work)
+    if work.question is Question.SOUP:
+        return make_soup(work)
     choices = []
     for entry in work.datasets:
         rates = [arm.learning_rate for arm in entry.arms]

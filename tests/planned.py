@@ -8,7 +8,7 @@ from dataclasses import replace
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.trial import CPTTrialSpec, TrialType
 from cpt_api.values import Digest
-from cpt_operator.plan import Context, Look, Outcome, Plan, Succeeded, plan
+from cpt_operator.plan import Context, Earlier, Look, Outcome, Plan, Succeeded, plan
 from make import make_result
 
 Answer = Callable[[CPTTrialSpec], Outcome]
@@ -27,10 +27,11 @@ class World:
         self.spec, self.context, self.answer = spec, context, answer
         self.outcomes: dict[Digest, Outcome] = {}
         self.answered: list[CPTTrialSpec] = []
+        self.earlier = Earlier()
 
     def plan(self) -> Plan:
         """By what is known."""
-        return plan(self.spec, self.context, self.outcomes)
+        return plan(self.spec, self.context, self.outcomes, self.earlier)
 
     def step(self, pick: Callable[[int], int] = lambda count: count) -> bool:
         """Answer the first so many of the trials that could run; False when there is none."""

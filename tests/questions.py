@@ -12,6 +12,7 @@ from cpt_api.trial import DecideWork, Phase
 from cpt_api.values import Digest, LearningRate
 from cpt_trainer.decide.document import Scores
 from cpt_trainer.decide.estimates import TextSums
+from cpt_trainer.decide.halves import picking_half
 from make import make_digest
 
 DOCUMENTS = 50
@@ -23,7 +24,9 @@ def make_text(loss: float, seed: int = 0, spread: float = 0.01) -> TextSums:
     shared = np.random.default_rng(1).normal(0, 0.5, DOCUMENTS)
     own = np.random.default_rng([2, seed]).normal(0, spread, DOCUMENTS)
     deviations = shared - shared.mean() + own - own.mean()  # the loss is met exactly
-    return TextSums((loss + deviations) * 1000, np.full(DOCUMENTS, 1000.0), (slice(0, DOCUMENTS),))
+    strata = (slice(0, DOCUMENTS),)
+    picks = picking_half([str(number) for number in range(DOCUMENTS)], strata)
+    return TextSums((loss + deviations) * 1000, np.full(DOCUMENTS, 1000.0), strata, picks)
 
 
 def make_scores(target: float, retention: float = 2.0, seed: int = 0) -> Scores:
@@ -126,6 +129,36 @@ class Lasting:
         digest = make_digest(name)
         self.models[digest] = None if loss is None else make_scores(loss, seed=len(self.models))
         return {"digest": digest}
+
+
+class Soup:
+    """Means of the base and one trained model, by their bits per byte on target and retention; the base has 3 and 2."""
+
+    def __init__(
+        self, means: Mapping[str, tuple[float, float]], *, margin: str | None = "0.02", spread: float = 0.01
+    ) -> None:
+        self.base = self._scores(3.0, 2.0, 0, spread)
+        self.models: dict[Digest, Scores | None] = {BASE: self.base}
+        retention = {"retention": {"heldOut": [{"digest": RETENTION}], "threshold": margin}} if margin else {}
+        arms = []
+        for number, (weight, (target, kept)) in enumerate(means.items(), start=1):
+            digest = make_digest(f"mean {weight}")
+            self.models[digest] = self._scores(target, kept if margin else None, number, spread)
+            arms.append({"learningRate": "3e-4", "tokens": "4M", "weight": weight, "trial": {"digest": digest}})
+        self.work = DecideWork.model_validate(
+            {
+                "question": "Soup",
+                "target": {"heldOut": [{"digest": TARGET}], "threshold": "0.02"},
+                **retention,
+                "baseline": {"digest": BASE},
+                "datasets": [{"dataset": {"digest": make_digest("python")}, "arms": arms}],
+            }
+        )
+
+    @staticmethod
+    def _scores(target: float, retention: float | None, seed: int, spread: float) -> Scores:
+        kept = () if retention is None else (make_text(retention, seed + 1000, spread),)
+        return Scores((make_text(target, seed, spread),), kept)
 
 
 class Mixes:

@@ -30,9 +30,10 @@ _GROWING = (
     "recipe.mixSweep.learningRates",
     "recipe.mixSweep.rungs",
     "recipe.mixSweep.durations",
+    "recipe.soup.weights",
 )
 """Lists that may be appended to."""
-_STAGES = ("recipe.learningRateSweep", "recipe.durationSweep", "recipe.mixSweep")
+_STAGES = ("recipe.learningRateSweep", "recipe.durationSweep", "recipe.mixSweep", "recipe.soup")
 """Blocks that hold growing lists, and are there from the beginning or never."""
 REFUSED = "!"
 

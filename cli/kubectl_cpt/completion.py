@@ -26,7 +26,7 @@ _TAKE_FILES = frozenset(
     {"-f", "--filename", "-k", "--kustomize", "--store", "--source-root", "--logs", "--kubeconfig", "--to"}
 )
 _NAMED: Mapping[str, str] = {
-    **dict.fromkeys(("status", "wait", "report", "suspend", "resume", "retry"), EXPERIMENTS),
+    **dict.fromkeys(("status", "wait", "report", "verify", "suspend", "resume", "retry"), EXPERIMENTS),
     **dict.fromkeys(("logs", "cancel"), TRIALS),
 }
 """What a command's argument names."""

@@ -5,6 +5,7 @@
     ├── TooExpensive           4    more than --fail-over-cost
     ├── Busy                   5    another run holds the store
     ├── TimedOut               6    not within --timeout
+    ├── NotConfirmed           7    a decision is not what its tables say, or they no longer tell
     └── Interrupted          130    Ctrl-C; what was committed stays
 
 Codes 0 (it succeeded) and 2 (wrong options) are as everywhere.
@@ -27,6 +28,7 @@ class Exit(IntEnum):
     TOO_EXPENSIVE = 4
     BUSY = 5
     TIMED_OUT = 6
+    NOT_CONFIRMED = 7
     INTERRUPTED = 130
 
 
@@ -62,6 +64,12 @@ class TimedOut(CliError):  # noqa: N818 - as above
     """Not within --timeout."""
 
     code = Exit.TIMED_OUT
+
+
+class NotConfirmed(CliError):  # noqa: N818 - as above
+    """A decision is not what its tables say, or they no longer tell."""
+
+    code = Exit.NOT_CONFIRMED
 
 
 class Interrupted(CliError):  # noqa: N818 - as above

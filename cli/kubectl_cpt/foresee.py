@@ -24,6 +24,7 @@ from cpt_api.result import (
     Decision,
     DurationArm,
     DurationChoice,
+    Estimate,
     HeldOutScore,
     Judgement,
     MixArm,
@@ -34,11 +35,22 @@ from cpt_api.result import (
     Result,
     Screened,
     ScreenedArm,
+    SoupArm,
+    SoupChoice,
     Verdict,
 )
-from cpt_api.trial import CPTTrialSpec, DecideWork, PreflightWork, PrepareWork, Question, TrainWork, TrialType
+from cpt_api.trial import (
+    CPTTrialSpec,
+    DecideWork,
+    EvaluateWork,
+    PreflightWork,
+    PrepareWork,
+    Question,
+    TrainWork,
+    TrialType,
+)
 from cpt_api.values import Digest, Tokens
-from cpt_operator.plan import Context, Look, Outcome, Plan, PlannedTrial, Succeeded, plan
+from cpt_operator.plan import Context, Earlier, Look, Outcome, Plan, PlannedTrial, Succeeded, plan
 from cpt_operator.plan.lengths import InvalidRecipeError
 from cpt_operator.plan.mixsweep import STAGE as MIX_SWEEP
 from cpt_operator.plan.recipe import Recipe, resolve
@@ -60,7 +72,7 @@ class Forecast:
     """No rate is dropped."""
     least: Plan
     """Half of the rates are dropped at every rung, more never are; no dataset survives screening, no duration after the
-    second is worth it."""
+    second is worth it, no soup is released."""
 
     @property
     def tokens_of_one_more_rate(self) -> int:
@@ -121,8 +133,9 @@ def _unfold(spec: CPTExperimentSpec, *, hopeful: bool) -> Plan:
     """Answer every trial until nothing new is planned."""
     context = Context(experiment_uid=_UID, protocol=PROTOCOL, base=sha256(b"base") if spec.model.trial_name else None)
     outcomes: dict[Digest, Outcome] = {}
+    earlier = Earlier()
     for _ in range(_TURNS_MAX):
-        made = plan(spec, context, outcomes)
+        made = plan(spec, context, outcomes, earlier)
         fresh = [trial for trial in made.trials if trial.digest not in outcomes]
         if not fresh:
             return made
@@ -163,6 +176,8 @@ def _products(spec: CPTTrialSpec, *, hopeful: bool) -> dict[str, Any]:
                 "checkpoint": CheckpointRef(manifest="imagined", step=step, tokens=work.stop_tokens),
                 "held_out": tuple(_score(text.digest) for text in texts if text.digest),
             }
+        case EvaluateWork() as work:
+            return {"held_out": tuple(_score(text.digest) for text in work.held_out if text.digest)}
         case DecideWork() as work:
             return {"decision": _IMAGINED[work.question](work, hopeful)}
         case _:
@@ -202,7 +217,7 @@ def _race(work: DecideWork, hopeful: bool) -> Decision:
             RateChoice(
                 dataset=subject_digest(entry),
                 arms=tuple(
-                    RateArm(learning_rate=arm.learning_rate, trial=arm.trial.digest, outcome="Completed")
+                    RateArm(learning_rate=arm.learning_rate, trial=arm.trial.digest, outcome="Completed", target=1.0)
                     for arm in entry.arms
                     if arm.trial.digest
                 ),
@@ -222,7 +237,7 @@ def _durations(work: DecideWork, hopeful: bool) -> Decision:
             dataset=subject_digest(entry),
             learning_rate=entry.arms[0].learning_rate,
             arms=tuple(
-                DurationArm(tokens=arm.tokens, trial=arm.trial.digest, outcome="Completed")
+                DurationArm(tokens=arm.tokens, trial=arm.trial.digest, outcome="Completed", target=1.0)
                 for arm in entry.arms
                 if arm.tokens and arm.trial.digest
             ),
@@ -258,11 +273,40 @@ def _mixing(work: DecideWork, _hopeful: bool) -> Decision:
     return Decision(question=work.question, method="imagined", mix=choice, sentence="imagined")
 
 
+def _soup(work: DecideWork, hopeful: bool) -> Decision:
+    """One is released, or none."""
+    arms = [
+        SoupArm(
+            dataset=subject_digest(entry),
+            learning_rate=arm.learning_rate,
+            tokens=arm.tokens,
+            weight=arm.weight,
+            trial=arm.trial.digest,
+            target=1.0,
+            gain=Estimate(value=0.0),
+            holds=hopeful,
+            front=hopeful,
+        )
+        for entry in work.datasets
+        for arm in entry.arms
+        if arm.tokens and arm.weight and arm.trial.digest
+    ]
+    choice = SoupChoice(
+        arms=tuple(arms),
+        picked=arms[0].trial if hopeful else None,
+        verdict="Chosen" if hopeful else "NoneFeasible",
+        documents=1,
+        reason="imagined",
+    )
+    return Decision(question=work.question, method="imagined", soup=choice, sentence="imagined")
+
+
 _IMAGINED: Mapping[Question, Callable[[DecideWork, bool], Decision]] = {
     Question.LEARNING_RATE: _race,
     Question.SCREENING: _screening,
     Question.DURATION: _durations,
     Question.MIX: _mixing,
+    Question.SOUP: _soup,
 }
 
 

@@ -40,7 +40,7 @@ app = typer.Typer(
     name="kubectl-cpt",
     help="Continued-pretraining experiments: plan them, run them here or watch them on a cluster.",
     epilog="Exit codes: 0 it succeeded, 1 it failed, 2 wrong options, 3 the manifest is wrong, 4 too expensive, "
-    "5 another run holds the store, 6 timed out, 130 interrupted.",
+    "5 another run holds the store, 6 timed out, 7 a decision is not confirmed, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -114,6 +114,10 @@ def plan_command(
     tokens_per_second_per_gpu: Annotated[
         float | None, typer.Option(callback=_positive, help="Of training: gives GPU-hours.")
     ] = None,
+    gpu_teraflops: Annotated[
+        float | None, typer.Option(callback=_positive, help="Of the data sheet: with --mfu, where no speed is known.")
+    ] = None,
+    mfu: Annotated[float | None, typer.Option(min=0.01, max=1, help="The part of it that training reaches.")] = None,
     price_per_gpu_hour: Annotated[
         float | None, typer.Option(callback=_positive, help="In your currency: gives the price.")
     ] = None,
@@ -130,7 +134,7 @@ def plan_command(
     from kubectl_cpt.bill import Prices
     from kubectl_cpt.plan import show
 
-    prices = Prices(parameters, tokens_per_second_per_gpu, price_per_gpu_hour)
+    prices = Prices(parameters, tokens_per_second_per_gpu, price_per_gpu_hour, gpu_teraflops, mfu)
     kubectl = _kubectl(kubeconfig, context, None) if live else None
     show(filename or [], kustomize, namespace, output, prices, fail_over_cost, kubectl)
 
@@ -269,6 +273,65 @@ def report_command(
     from kubectl_cpt.cluster import commands
 
     commands.report(_kubectl(kubeconfig, context, namespace), name, to=to, opens=opens, environment=os.environ)
+
+
+@app.command("verify")
+def verify_command(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[EXPERIMENT[/TRIAL]]", help="All decisions of one, or one trial's.")
+    ] = None,
+    filename: Annotated[
+        list[str] | None,
+        typer.Option("--filename", "-f", help="Manifests that `kubectl cpt run` carried out, instead of a name."),
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help="A folder or s3://bucket/prefix; where the report lies when absent.")
+    ] = None,
+    output: Annotated[DataOutput, typer.Option("--output", "-o", help="Of the answer.")] = DataOutput.TABLE,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Take decisions anew from the stored tables, and say whether they are the same bytes: exit 7 when not."""
+    if (name is None) == (not filename):
+        raise typer.BadParameter("name an experiment, or the manifests of a run with --filename", param_hint="NAME")
+    if name is not None:
+        from kubectl_cpt.cluster import decided
+
+        kubectl = _kubectl(kubeconfig, context, namespace)
+        decided.verify(kubectl, name, store=store, output=output, environment=os.environ)
+        return
+    from kubectl_cpt.verify import verify_run
+
+    if store is None:
+        raise typer.BadParameter("name the store of the run", param_hint="--store")
+    verify_run(filename or [], store, namespace, output, os.environ)
+
+
+@app.command("gc")
+def gc_command(
+    store: Annotated[
+        str, typer.Option("--store", help="A folder, or s3://bucket/prefix with AWS_* in the environment.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List it; there is nothing else yet.")] = False,
+    filename: Annotated[
+        list[str] | None,
+        typer.Option("--filename", "-f", help="Manifests of all `kubectl cpt run` to keep, instead of a cluster."),
+    ] = None,
+    output: Annotated[DataOutput, typer.Option("--output", "-o", help="Of the list.")] = DataOutput.TABLE,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """List what lies in the store that no trial of the namespace is, or reads; nothing is deleted."""
+    from kubectl_cpt import garbage
+
+    if not dry_run:
+        raise typer.BadParameter("it only lists: say so, and delete by your store's own tools", param_hint="--dry-run")
+    if filename:
+        garbage.of_runs(filename, store, namespace, output, os.environ)
+    else:
+        garbage.of_cluster(_kubectl(kubeconfig, context, namespace), store, namespace, output, os.environ)
 
 
 @app.command("retry")

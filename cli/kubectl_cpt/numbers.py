@@ -52,6 +52,14 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def size(count: int) -> str:
+    """Of bytes, in powers of a thousand, as stores bill them."""
+    for suffix, multiple in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= multiple:
+            return f"{count / multiple:.1f} {suffix}"
+    return f"{count} B"
+
+
 def percent(part: float, whole: float) -> str:
     """Of a whole."""
     return f"{100 * part / whole:.0f} %"

@@ -30,8 +30,11 @@ def show(
     """
     if not files and not kustomization:
         raise CliError("nothing to plan: name manifests with --filename, or a folder with --kustomize")
-    if cost_limit is not None and None in (prices.tokens_per_second_per_gpu, prices.per_gpu_hour):
-        raise CliError("--fail-over-cost needs --tokens-per-second-per-gpu and --price-per-gpu-hour")
+    if cost_limit is not None and None in (prices.rate, prices.per_gpu_hour):
+        raise CliError(
+            "--fail-over-cost needs --price-per-gpu-hour and a speed: --tokens-per-second-per-gpu, or --parameters, "
+            "--gpu-teraflops and --mfu"
+        )
     manifests = load(files, kustomization, namespace, kubectl.namespace() if kubectl else DEFAULT_NAMESPACE)
     previews = [
         preview(document, manifests, prices, live_spec(kubectl, document.name, document.namespace) if kubectl else None)

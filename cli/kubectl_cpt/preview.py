@@ -6,18 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cpt_api.experiment import CPTExperimentSpec
+from cpt_api.experiment import Budget, CPTExperimentSpec
 from cpt_api.trial import CPTTrialSpec, PreflightWork, TrialType
 from cpt_operator.plan import PlannedTrial
 from cpt_operator.plan.durations import STAGE as DURATIONS
 from cpt_operator.plan.mixing import STAGE as MIXING
+from cpt_operator.plan.mixrecipe import MixRecipe
 from cpt_operator.plan.mixsweep import STAGE as MIX_SWEEP
 from cpt_operator.plan.recipe import Recipe
+from cpt_operator.plan.soup import STAGE as SOUP
 from kubectl_cpt.bill import CONVENTION, Bill, Prices
 from kubectl_cpt.changes import Change, changes
 from kubectl_cpt.foresee import Forecast, end_of, foresee, tokens
 from kubectl_cpt.manifest import Document, Manifests
-from kubectl_cpt.numbers import amount
+from kubectl_cpt.numbers import amount, hours
 
 UNRESOLVED = "unresolved"
 """Stands for every digest: they hang on what Preflight will see."""
@@ -111,15 +113,15 @@ def preview(
     """Forecast one experiment, and compare it with the live one. ManifestError when it contradicts itself."""
     forecast = foresee(document)
     recipe = forecast.recipe
-    least, most = tokens(forecast.least.trials), tokens(forecast.most.trials)
+    least, most = (Bill.of(tokens(plan.trials), prices) for plan in (forecast.least, forecast.most))
     return Preview(
         name=document.name,
         namespace=document.namespace,
         summary=_summary(recipe),
         rows=tuple(_rows(forecast)),
         trials=tuple(Line(t.stage, t.spec.type, t.title, int(t.tokens)) for t in forecast.most.trials),
-        least=Bill.of(least, prices),
-        most=Bill.of(most, prices),
+        least=least,
+        most=most,
         naive=Bill.of(int(forecast.most.tokens_naive), prices),
         naive_least=Bill.of(int(forecast.least.tokens_naive), prices),
         warnings=tuple(_warnings(document.spec, recipe, most)),
@@ -145,25 +147,26 @@ def own_tokens(spec: CPTTrialSpec) -> int:
 
 
 def _summary(recipe: Recipe) -> str:
-    if not recipe.has_sweep:
-        return _summary_of_mix(recipe).removeprefix(", then ")
     datasets, rates = len(recipe.spec.datasets), len(recipe.rates)
     rungs = ", ".join(map(amount, recipe.rungs))
-    return (
+    swept = (
         f"learning-rate sweep of {datasets} {_plural('dataset', datasets)} at {rates} {_plural('rate', rates)} "
         f"({', '.join(map(str, recipe.rates))}), compared at {rungs} tokens"
-        + (f", then screening (undecided: {recipe.on_undecided})" if recipe.on_undecided else "")
-        + (f", then durations of {', '.join(map(amount, recipe.durations))} tokens" if recipe.durations else "")
-        + _summary_of_mix(recipe)
     )
+    stages = [swept] if recipe.has_sweep else []
+    if recipe.on_undecided:
+        stages.append(f"screening (undecided: {recipe.on_undecided})")
+    if recipe.durations:
+        stages.append(f"durations of {', '.join(map(amount, recipe.durations))} tokens")
+    if recipe.mix:
+        stages.append(_summary_of_mix(recipe.mix))
+    if recipe.soup_weights:
+        stages.append(f"means with the base of weight {', '.join(map(str, recipe.soup_weights))}")
+    return ", then ".join(stages)
 
 
-def _summary_of_mix(recipe: Recipe) -> str:
-    """Empty without one."""
-    mix = recipe.mix
-    if mix is None:
-        return ""
-    words = f", then a mix ({mix.strategy})"
+def _summary_of_mix(mix: MixRecipe) -> str:
+    words = f"a mix ({mix.strategy})"
     if mix.is_raced:
         rungs = ", ".join(map(amount, mix.rungs))
         words += f" at {len(mix.rates)} {_plural('rate', len(mix.rates))}, compared at {rungs} tokens"
@@ -197,6 +200,8 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
         return f"looks at {len(spec.work.inputs)} inputs"
     if spec.prepare:
         return f"tokenises {len(recipe.trained_on) + len(recipe.held_out)} texts"
+    if trial.stage == SOUP:
+        return _what_of_soup(spec)
     if spec.evaluate:
         return f"the base on {len(spec.evaluate.held_out)} held-out texts"
     if spec.report:
@@ -220,10 +225,22 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
     return f"{at}: arms (trunk and cooled branch)"
 
 
+def _what_of_soup(spec: CPTTrialSpec) -> str:
+    if spec.decide:
+        return "decision: which mean of the base and a trained model is best"
+    if spec.merge:
+        return "the chosen mean, written"
+    return (
+        "means, scored without being written"
+        if spec.evaluate and spec.evaluate.merge
+        else "what was written, scored again"
+    )
+
+
 # --- words ----------------------------------------------------------------------------------------------------------
 
 
-def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: int) -> Iterator[str]:
+def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: Bill) -> Iterator[str]:
     """What will run, and will not tell what one hopes for."""
     what = "choices and verdicts" if recipe.on_undecided else "choices"
     if recipe.replay is None:
@@ -234,12 +251,18 @@ def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: int) -> Iterator[st
         yield "evaluation.retention is absent: nobody will notice what the model forgets"
     if len(recipe.rates) == 1 and recipe.has_sweep:
         yield f"there is one learning rate, {recipe.rates[0]}: nothing to compare"
-    budget = spec.budget.tokens if spec.budget else None
-    if budget is not None and budget < most:
-        yield f"budget.tokens is {budget}, up to {amount(most)} tokens may be needed: it may end with BudgetExhausted"
+    yield from _budget(spec.budget or Budget(), most)
     yield from _sizes(spec, recipe)
     yield from _repetitions(spec, recipe)
     yield from _of_the_mix(recipe)
+
+
+def _budget(budget: Budget, most: Bill) -> Iterator[str]:
+    end = "it may end with BudgetExhausted"
+    if budget.tokens is not None and budget.tokens < most.tokens:
+        yield f"budget.tokens is {budget.tokens}, up to {amount(most.tokens)} tokens may be needed: {end}"
+    if budget.gpu_hours is not None and most.gpu_hours is not None and budget.gpu_hours < most.gpu_hours:
+        yield f"budget.gpuHours is {budget.gpu_hours}, up to {hours(most.gpu_hours)} may be needed: {end}"
 
 
 def _sizes(spec: CPTExperimentSpec, recipe: Recipe) -> Iterator[str]:
@@ -297,7 +320,10 @@ def _at_least(recipe: Recipe) -> Iterator[str]:
     """How the least comes about."""
     if len(recipe.rungs) > 1 and recipe.has_sweep:
         yield "half of the rates dropped at every rung"
-    if recipe.durations and recipe.on_undecided:
+    if recipe.on_undecided and (recipe.durations or recipe.soup_weights):
         yield "no dataset survives screening"
-    elif len(recipe.durations) > 2 or (recipe.mix and len(recipe.mix.durations) > 2):
+        return
+    if len(recipe.durations) > 2 or (recipe.mix and len(recipe.mix.durations) > 2):
         yield "no duration after the second is worth it"
+    if recipe.soup_weights:
+        yield "no soup is released"

@@ -96,25 +96,31 @@ def _bill_cells(preview: Preview) -> Iterator[Cells]:
     yield ("tokens trained", span(preview.least.tokens, preview.most.tokens), "")
     separate = span(preview.naive_least.tokens, preview.naive.tokens)
     yield ("as separate runs", separate, f"naive protocol, no control; this plan trains {_ratio(preview)}")
-    for label, mine, theirs in _priced(preview):
-        yield (label, mine, f"separate runs {theirs}")
+    for label, mine, theirs, missing in _priced(preview):
+        yield (label, mine, missing or f"separate runs {theirs}")
 
 
 _PRICED = (
-    ("FLOPs (6ND)", "flops", numbers.flops),
-    ("GPU-hours", "gpu_hours", numbers.hours),
-    ("price", "cost", numbers.money),
+    ("FLOPs (6ND)", "flops", numbers.flops, "--parameters"),
+    ("GPU-hours", "gpu_hours", numbers.hours, "--tokens-per-second-per-gpu, or --gpu-teraflops with --mfu"),
+    ("price", "cost", numbers.money, "--price-per-gpu-hour and the GPU-hours"),
 )
+"""What is shown, and which options tell it."""
+
+
+_UNKNOWN = "unknown"
 
 
 def _priced(preview: Preview) -> Iterator[Cells]:
-    """What follows from tokens, of this plan and of separate runs, as far as it is known."""
-    for label, name, show in _PRICED:
+    """What follows from tokens, of this plan and of separate runs; what is unknown says so."""
+    for label, name, show, options in _PRICED:
         least, most, naive_least, naive = (
             getattr(bill, name) for bill in (preview.least, preview.most, preview.naive_least, preview.naive)
         )
-        if most is not None:
-            yield (label, span(least, most, show), span(naive_least, naive, show))
+        if most is None:
+            yield (label, _UNKNOWN, _UNKNOWN, f"takes {options}")
+        else:
+            yield (label, span(least, most, show), span(naive_least, naive, show), "")
 
 
 def _ratio(preview: Preview) -> str:
@@ -186,8 +192,8 @@ def _markdown_of(preview: Preview) -> list[str]:
 def _markdown_bill(preview: Preview) -> Iterator[str]:
     tokens = span(preview.least.tokens, preview.most.tokens)
     yield f"| tokens | {tokens} ({_ratio(preview)}) | {span(preview.naive_least.tokens, preview.naive.tokens)} |"
-    for cells in _priced(preview):
-        yield f"| {' | '.join(cells)} |"
+    for label, mine, theirs, missing in _priced(preview):
+        yield f"| {label} | {mine}{missing and f' ({missing})'} | {theirs} |"
 
 
 def _markdown_rows(rows: Sequence[Row]) -> list[str]:

@@ -19,14 +19,13 @@ from kubectl_cpt.machine import answer
 from kubectl_cpt.machine.attempt import TRAINER, Machine
 from kubectl_cpt.machine.display import display_for
 from kubectl_cpt.machine.lock import Lock, acquire
-from kubectl_cpt.machine.memory import recall
+from kubectl_cpt.machine.memory import name_of, recall
 from kubectl_cpt.machine.session import Session
 from kubectl_cpt.machine.world import World
 from kubectl_cpt.manifest import Manifests, load
 
 _STORE_SECONDS = 60.0
 """A store that does not answer for so long ends the run; trials ride out longer outages themselves."""
-_TRIALS_ALONE = "trials"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Options:
 def run(options: Options, environment: Mapping[str, str]) -> None:
     """Until all is done; the answer goes to standard output."""
     manifests = load(options.files, namespace=options.namespace)
-    address = _address(options, environment)
+    address = address_of(options.store, environment, options.source_root)
     store = open_address(address, _STORE_SECONDS)
     namespace = options.namespace or (manifests.experiments or manifests.trials)[0].namespace
     try:
@@ -63,7 +62,7 @@ def run(options: Options, environment: Mapping[str, str]) -> None:
 
 def _run(options: Options, manifests: Manifests, store: Store, lock: Lock, environment: Mapping[str, str]) -> None:
     experiment = manifests.experiment
-    name = experiment.name if experiment else _TRIALS_ALONE
+    name = name_of(manifests)
     namespace = (experiment or manifests.trials[0]).namespace
     world = World(manifests, recall(store, namespace, name))
     scheduling = experiment.spec.scheduling if experiment else None
@@ -91,15 +90,16 @@ def _run(options: Options, manifests: Manifests, store: Store, lock: Lock, envir
     sys.stdout.write(text)
 
 
-def _address(options: Options, environment: Mapping[str, str]) -> Address:
-    if options.source_root and not options.source_root.is_dir():
-        raise CliError(f"--source-root {options.source_root}: no such folder")
-    is_s3 = "://" in options.store
+def address_of(store: str, environment: Mapping[str, str], source_root: Path | None = None) -> Address:
+    """Of --store, with all that the environment says about S3."""
+    if source_root and not source_root.is_dir():
+        raise CliError(f"--source-root {source_root}: no such folder")
+    is_s3 = "://" in store
     return Address(
-        uri=options.store.rstrip("/") if is_s3 else str(Path(options.store).absolute()),
+        uri=store.rstrip("/") if is_s3 else str(Path(store).absolute()),
         endpoint=environment.get("AWS_ENDPOINT_URL_S3"),
         path_style=environment.get("CPT_STORE_PATH_STYLE", "true") != "false",
-        sources=str(options.source_root.absolute()) if options.source_root else environment.get("CPT_SOURCES"),
+        sources=str(source_root.absolute()) if source_root else environment.get("CPT_SOURCES"),
     )
 
 

@@ -7,9 +7,9 @@ whatever their names, order of lists, or way of writing `1e-5`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from cpt_api import PROTOCOL
 from cpt_api.model import Model, canonical_json, sha256
@@ -63,18 +63,31 @@ def listing_digest(entries: Iterable[tuple[str, int, str]]) -> Digest:
     return sha256(canonical_json([[key, size, etag] for key, size, etag in sorted(entries)]))
 
 
-@cache
-def _names(model: type[Model]) -> tuple[str, ...]:
-    return tuple(model.model_fields)
-
-
-def references(value: Any) -> Iterator[TrialRef | Source]:
+def references(value: Any) -> Sequence[TrialRef | Source]:
     """Every reference below `value`, in the order of the fields."""
+    found: list[TrialRef | Source] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[TrialRef | Source]) -> None:
     if isinstance(value, TrialRef | Source):
-        yield value
+        found.append(value)
     elif isinstance(value, Model):
-        for name in _names(type(value)):
-            yield from references(getattr(value, name))
+        for name in _referring(type(value)):
+            _collect(getattr(value, name), found)
     elif isinstance(value, tuple):
         for item in value:
-            yield from references(item)
+            _collect(item, found)
+
+
+@cache
+def _referring(model: type[Model]) -> tuple[str, ...]:
+    """The fields below which a reference may stand: planning thousands of trials asks nothing of all others."""
+    return tuple(name for name, field in model.model_fields.items() if _may_refer(field.annotation))
+
+
+def _may_refer(annotation: Any) -> bool:
+    if not isinstance(annotation, type) or get_origin(annotation) is not None:
+        return any(map(_may_refer, get_args(annotation)))
+    return issubclass(annotation, TrialRef | Source) or (issubclass(annotation, Model) and bool(_referring(annotation)))

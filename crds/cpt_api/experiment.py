@@ -211,6 +211,17 @@ class MixSweep(Model):
     """Total tokens, rising, none shorter than the first rung; when absent the mix ends at its last rung."""
 
 
+class Soup(Model):
+    """Weighted means of the base and what was trained from it: scored without being written, the best one is written.
+
+    Released is the best target among those whose retention holds: a mean often keeps most of the gain and forgets less.
+    """
+
+    weights: Annotated[tuple[Share, ...], Field(min_length=1, max_length=16)] | None = None
+    """Shares of the trained model, above 0, the rest being the base; "0.25", "0.5", "0.75" and "1" (the trained model
+    itself) when absent."""
+
+
 class Recipe(Model):
     """The stages; each is optional, their order is fixed."""
 
@@ -224,6 +235,8 @@ class Recipe(Model):
     """In which proportions to read the datasets that survived."""
     mix_sweep: MixSweep | None = None
     """At which rate, and how long, to train on the mix."""
+    soup: Soup | None = None
+    """Which mean of the base and a trained model to release; written and exported. Without it nothing is exported."""
 
 
 class Training(Model):
@@ -288,6 +301,8 @@ class Budget(Model):
 
     tokens: Tokens | None = None
     """Trained tokens; reused ones are free."""
+    gpu_hours: Amount | None = None
+    """Pod time x GPUs in hours, such as "100", lost attempts included; trials without GPUs cost none."""
 
 
 class Reuse(StrEnum):
@@ -396,7 +411,7 @@ class MixShare(Model):
 
 
 class Best(Model):
-    """The best arm so far."""
+    """The best arm so far, or the soup."""
 
     trial: Name
     """Its trial."""
@@ -414,6 +429,10 @@ class Best(Model):
     """95 %."""
     retention: Annotated[str, Field(max_length=32)] | None = None
     """Score on the retention."""
+    soup_weight: Share | None = None
+    """Share of the trained model in a soup, the rest being the base; the trial is then the Merge that wrote it."""
+    uri: Annotated[str, Field(max_length=512)] | None = None
+    """Of a model that was written: a folder in Hugging Face layout."""
 
 
 class Ledger(Model):
@@ -427,6 +446,12 @@ class Ledger(Model):
     """Had every point been its own run."""
     gpu_seconds: int = 0
     """Pod time x GPUs."""
+    evaluation_gpu_seconds: int | None = None
+    """Those of them that Evaluate trials took; held-out text scored while training is not among them."""
+    flops: Annotated[str, Field(max_length=32)] | None = None
+    """Floating-point operations of training and evaluation, of committed results; reused ones are not among them."""
+    evaluation_flops: Annotated[str, Field(max_length=32)] | None = None
+    """Those of them that Evaluate trials took."""
 
 
 class CPTExperimentStatus(Model):

@@ -10,6 +10,8 @@ from cpt_api.values import Digest
 
 RESULT_MAX_BYTES = 256 * 1024
 PROGRESS_MAX_BYTES = 16 * 1024
+EXPORT = "export/"
+"""Where a Train trial leaves its end, and a Merge trial its output, in Hugging Face layout; below its data prefix."""
 REPORT_PAGE = "report.html"
 """Of a Report trial, below its data prefix."""
 
@@ -17,6 +19,11 @@ REPORT_PAGE = "report.html"
 def result_key(namespace: str, digest: Digest) -> str:
     """The commit marker: a trial without it has not happened."""
     return f"trials/{namespace}/{digest}/result.json"
+
+
+def export_prefix(namespace: str, digest: Digest) -> str:
+    """A model in Hugging Face layout, of a trial that writes one. Ends with a slash."""
+    return f"{data_prefix(namespace, digest)}{EXPORT}"
 
 
 def progress_key(namespace: str, digest: Digest) -> str:

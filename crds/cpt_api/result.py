@@ -15,7 +15,7 @@ from cpt_api.digest import input_digests
 from cpt_api.layout import PROGRESS_MAX_BYTES, RESULT_MAX_BYTES
 from cpt_api.model import Model, Name, Text, Uri
 from cpt_api.trial import CPTTrialSpec, InputKind, Question, TrialType
-from cpt_api.values import Amount, Digest, LearningRate, Tokens
+from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
 
 M = TypeVar("M", bound=Model)
 
@@ -354,6 +354,55 @@ class MixChoice(Model):
     """Some sentences for people."""
 
 
+class SoupArm(Model):
+    """A mean of the base and a trained model."""
+
+    dataset: Digest
+    """What the trained model has read: the Prepare trial."""
+    learning_rate: LearningRate
+    """Of the trained model."""
+    tokens: Tokens
+    """Of the trained model."""
+    weight: Share
+    """Of the trained model; the rest is the base."""
+    trial: Digest
+    """That scored it."""
+    target: Bits
+    """Bits per byte, lower is better."""
+    target_interval: tuple[Bits, Bits] | None = None
+    """95 %, items only."""
+    gain: Estimate
+    """Against the base: bits per byte saved on all documents; 95 %, items only, for this arm alone."""
+    retention: Bits | None = None
+    """Bits per byte."""
+    lost: Estimate | None = None
+    """Against the base: bits per byte lost on all documents, items only; the upper end is the one-sided 95 % bound that
+    holds for all arms together."""
+    holds: bool
+    """That bound is at most the margin; true where no retention is asked for."""
+    front: bool
+    """No other arm, nor the base, is better in one and as good in the other."""
+
+
+class SoupChoice(Model):
+    """Which mean is released, if any."""
+
+    arms: Annotated[tuple[SoupArm, ...], Field(min_length=1, max_length=64)]
+    """By data, tokens and weight."""
+    picked: Digest | None = None
+    """The trial that scored the best target on the picking half, among arms whose retention holds."""
+    verdict: Literal["Chosen", "Unconfirmed", "NoneBetter", "NoneFeasible"]
+    """Chosen: the pick is confirmed on the other half. Else the base is best: the pick's gain was not confirmed, no arm
+    was better than the base, or the retention of none holds."""
+    gain: Estimate | None = None
+    """Of the pick against the base on the documents that did not pick it, items only; its ends are one-sided 95 %
+    bounds."""
+    documents: Count
+    """Of the target that did not pick."""
+    reason: Text
+    """Some sentences for people."""
+
+
 class Decision(Model):
     """A decision document."""
 
@@ -373,6 +422,8 @@ class Decision(Model):
     """Question Duration: one answer per dataset."""
     mix: MixChoice | None = None
     """Question Mix."""
+    soup: SoupChoice | None = None
+    """Question Soup."""
     sentence: Text
     """For people."""
 

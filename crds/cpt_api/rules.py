@@ -27,6 +27,7 @@ from cpt_api.experiment import (
     MixWeight,
     Recipe,
     Retention,
+    Soup,
     Target,
 )
 from cpt_api.model import Model
@@ -206,6 +207,14 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
         ),
     ),
     DatasetArms: (_exactly_one("dataset", "phases"),),
+    Soup: (
+        Rule(
+            "!has(self.weights) || self.weights.all(w, w.matches('[1-9]'))",
+            "a weight of 0 is the base itself: remove it",
+            field_path=".weights",
+        ),
+        _append_only("weights", "s == o"),
+    ),
     DecideWork: (
         Rule(
             " && ".join(
@@ -239,7 +248,7 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
                 "immutable; create an experiment with a new name",
                 field_path=f".{field}",
             )
-            for field in ("learningRateSweep", "durationSweep", "mixSweep")
+            for field in ("learningRateSweep", "durationSweep", "mixSweep", "soup")
         ),
     ),
     Dataset: (Rule("self == oldSelf", "immutable; add a dataset under another name, or create a new experiment"),),

@@ -327,6 +327,8 @@ class Question(StrEnum):
     """Which durations may be the best, and whether longer ones may be better; asked at every duration."""
     MIX = "Mix"
     """Whether a proposed mix is detectably worse than simple ones."""
+    SOUP = "Soup"
+    """Which mean of the base and a trained model is best among those whose retention holds; asked once, at the end."""
 
 
 class DecisionMetric(Model):
@@ -347,12 +349,15 @@ class Arm(Model):
     """The cooled Train trial, or the Evaluate trial that scored its end."""
     tokens: Tokens | None = None
     """Its total tokens; of LearningRate's arms `rungTokens` says it."""
+    weight: Share | None = None
+    """Soup: its share in the mean with the base, above 0; the trial is the one that scored that mean."""
 
 
 class DatasetArms(Model):
     """The arms of one dataset, or of a mix: exactly one of `dataset` and `phases`.
 
-    At one rung; for Screening each where its race ended; for Duration along one trunk; for Mix a single one.
+    At one rung; for Screening each where its race ended; for Duration along one trunk; for Mix a single one; for Soup
+    every mean that was scored.
     """
 
     dataset: TrialRef | None = None
@@ -425,6 +430,11 @@ class DecideWork(Model):
             raise ValueError("arms and controls have tokens, but for LearningRate")
         if any((entry.dataset is None) == (entry.phases is None) for entry in self.datasets):
             raise ValueError("arms belong to exactly one of dataset and phases")
+        weights = [arm.weight for entry in self.datasets for arm in entry.arms]
+        if any((weight is not None) != (self.question is Question.SOUP) for weight in weights):
+            raise ValueError("arms have a weight for Soup, and only for Soup")
+        if any(weight is not None and not weight for weight in weights):
+            raise ValueError("a weight of 0 is the base itself, which every mean is compared with: remove that arm")
         return self
 
 
@@ -537,6 +547,27 @@ class Bill(Model):
     """Billions of operations, by the convention that the results name."""
     gpu_seconds: Annotated[int, Field(ge=0, le=2**53)]
     """Of the attempts that committed."""
+    evaluation_gigaflops: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """Of Evaluate trials, counted likewise."""
+
+
+class ReportedModel(Model):
+    """What an experiment ends with; scores are text, as in its status."""
+
+    trial: Digest
+    """Whose end it is."""
+    dataset: Name | None = None
+    """What it was trained on; absent where that is the mix."""
+    learning_rate: LearningRate
+    """Its rate."""
+    tokens: Tokens
+    """Its total tokens."""
+    target: Annotated[str, Field(max_length=32)]
+    """Score on the target."""
+    target_interval: Annotated[str, Field(max_length=64)] | None = None
+    """95 %."""
+    retention: Annotated[str, Field(max_length=32)] | None = None
+    """Score on the retention."""
 
 
 class Legend(Model):
@@ -548,6 +579,10 @@ class Legend(Model):
     """Results refer to data by digest only; data without a name here is shown by its digest."""
     bill: Bill | None = None
     """What it cost."""
+    base: Annotated[str, Field(max_length=512)] | None = None
+    """The base's address, or the trial that made it."""
+    best: ReportedModel | None = None
+    """For the model card; absent where the base is best."""
 
 
 class Run(Model):

@@ -35,6 +35,7 @@ from cpt_local.errors import LocalError
 HERE = Path(__file__).parent
 NAMESPACE = "demo"
 EXPERIMENT = "demo"
+BASE_INPUTS = ("demo-inputs", "demo-speeches")
 BASE_TRIAL = "demo-base"
 SOURCES = "sources/demo"
 TITLE = "cpt.dev/title"
@@ -115,9 +116,10 @@ def run(cluster: Cluster, out: Path, console: Console) -> Answer:
     fetch(out / "texts")
     put_texts(cluster, out / "texts")
     with progress_bars(console) as bars:
+        # both at once, as from Git: the experiment looks at its texts while the base is trained
         kubectl.apply(HERE / "base.yaml")
-        watch_base(kubectl, bars)
         kubectl.apply(HERE / "experiment.yaml")
+        watch_base(kubectl, bars)
         watch_experiment(kubectl, bars)
     answer = read_answer(cluster, kubectl)
     show(answer, Console())
@@ -169,7 +171,7 @@ def watch_base(kubectl: Kubectl, bars: Progress) -> None:
 
     def look() -> tuple[bool, Any]:
         trials = {trial.name: trial for trial in kubectl.get("cptt")}
-        done = [trial.succeeded for name, trial in sorted(trials.items()) if name.startswith("demo-")]
+        done = [trials[name].succeeded for name in (*BASE_INPUTS, BASE_TRIAL)]
         base = trials[BASE_TRIAL]
         status = CPTTrialStatus.model_validate(base.status)
         text = base.condition(ConditionType.SUCCEEDED)[1].partition(":")[0]

@@ -58,6 +58,9 @@ def sweep(**fields: Any) -> dict[str, Any]:
             id="durations, which were not there",
         ),
         pytest.param(
+            {"recipe": SPEC["recipe"] | {"soup": {}}}, ["! recipe.soup: + (immutable)"], id="a soup, likewise"
+        ),
+        pytest.param(
             {"recipe": SPEC["recipe"] | {"screening": {"onUndecided": "Keep"}}},
             ["! recipe.screening: + (immutable)"],
             id="another stage",
@@ -93,3 +96,20 @@ def test_durations(durations: list[str], want: list[str]) -> None:
         return make_experiment(recipe=SPEC["recipe"] | {"durationSweep": {"durations": durations}})
 
     assert list(map(str, changes(spec(["20480"]), spec(durations)))) == want
+
+
+@pytest.mark.parametrize(
+    ("weights", "want"),
+    [
+        (["0.5", "0.25"], ["+ recipe.soup.weights[0.25]: 0.25"]),
+        (["0.25"], ["! recipe.soup.weights[0.5]: - (items may only be added)", "+ recipe.soup.weights[0.25]: 0.25"]),
+    ],
+    ids=["added", "replaced"],
+)
+def test_soup(weights: list[str], want: list[str]) -> None:
+    """One more may be added, in any order."""
+
+    def spec(weights: list[str]) -> CPTExperimentSpec:
+        return make_experiment(recipe=SPEC["recipe"] | {"soup": {"weights": weights}})
+
+    assert list(map(str, changes(spec(["0.5"]), spec(weights)))) == want

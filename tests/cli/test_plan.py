@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,8 @@ from mixes import explicit
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 DEMO = ("-f", str(ROOT / "examples/demo"))
-LATER = ("screening", "durations", "mix")
+LATER = ("screening", "durations", "mix", "soup")
+STUDY = ROOT / "docs/study.md"
 PRICES = ("--parameters", "0.92M", "--tokens-per-second-per-gpu", "4000", "--price-per-gpu-hour", "2.5")
 FORMATS = {"wide": "demo-plan.txt", "markdown": "demo-plan.md", "yaml": "demo-plan.yaml"}
 
@@ -36,6 +38,16 @@ def plan(*arguments: str, text: str | None = None) -> Result:
 def later(example: str) -> tuple[str, ...]:
     """An example of a later stage, with the demo's base."""
     return ("-f", str(ROOT / "examples/demo/base.yaml"), "-f", str(ROOT / "examples" / example))
+
+
+def with_plans(page: str) -> str:
+    """A page with what `kubectl cpt plan` says now below each of its calls."""
+
+    def call(found: re.Match[str]) -> str:
+        words = [str(ROOT / word) if word.startswith("examples/") else word for word in found[1].split()]
+        return f"$ kubectl cpt plan {found[1]}\n{plan(*words).stdout}```"
+
+    return re.sub(r"\$ kubectl cpt plan ([^\n]*)\n.*?```", call, page, flags=re.DOTALL)
 
 
 def manifest(**changes: Any) -> str:
@@ -68,6 +80,21 @@ class TestGolden:
         """Both are one document."""
         done = plan(*DEMO, *PRICES, "-o", "json")
         assert json.loads(done.stdout) == yaml.safe_load((GOLDEN / "demo-plan.yaml").read_text())
+
+
+class TestStudy:
+    """docs/study.md shows what it costs; `python tests/cli/test_plan.py` writes it anew."""
+
+    def test_documented(self) -> None:
+        """The plan of examples/study is that of the page, to the byte."""
+        assert STUDY.read_text() == with_plans(STUDY.read_text())
+
+    @pytest.mark.parametrize("size", ["experiment", "13b", "70b"])
+    def test_nothing_to_warn_of(self, size: str) -> None:
+        """Batches divide, budgets suffice, no rate stands alone."""
+        done = plan("-f", str(ROOT / f"examples/study/{size}.yaml"))
+        assert done.exit_code == Exit.SUCCESS, done.stderr
+        assert "warning:" not in done.stdout
 
 
 class TestBounds:
@@ -121,6 +148,17 @@ class TestBounds:
         recipe["screening"] = {}
         assert tokens(foresee(Document("a", "b", make_experiment(recipe=recipe))).least.trials) == 4 * 10240
 
+    def test_soup(self) -> None:
+        """It trains nothing; whether one is released decides about two trials, its model and the score of that."""
+        sweep = {"learningRates": ["1e-4"], "rungs": ["10240"]}
+        plain, cooked = (
+            foresee(Document("a", "b", make_experiment(recipe={"learningRateSweep": sweep, **soup})))
+            for soup in ({}, {"soup": {"weights": ["0.5", "1"]}})
+        )
+        assert tokens(cooked.most.trials) == tokens(plain.most.trials)
+        assert len(cooked.least.trials) - len(plain.least.trials) == 2 + 1
+        assert len(cooked.most.trials) - len(cooked.least.trials) == 2
+
     def test_mix(self) -> None:
         """The proposal and two simple mixes, then rates and durations of the mix; nothing where no dataset survives."""
         sweep = {"learningRates": ["1e-4", "1e-3"], "rungs": ["10240"]}
@@ -167,6 +205,23 @@ class TestBill:
         """What the user did not tell is None."""
         assert Bill.of(1000, Prices()) == Bill(1000, None, None, None)
 
+    def test_a_speed_that_is_assumed(self) -> None:
+        """The docstring's other example; a measured speed counts more."""
+        assumed = Prices(7_000_000_000, None, 2.5, 989, 0.4)
+        assert assumed.rate == pytest.approx(9419, abs=1)
+        assert Bill.of(1_500_000_000, assumed).cost == pytest.approx(110.59, abs=0.1)
+        assert Prices(7_000_000_000, 9000, 2.5, 989, 0.4).rate == 9000
+        assert Prices(None, None, 2.5, 989, 0.4).rate is None
+
+    @pytest.mark.parametrize("output", ["table", "markdown"])
+    def test_unknown_is_said(self, output: str) -> None:
+        """With the options that tell it."""
+        done = plan(*DEMO, "--parameters", "1M", "-o", output)
+        (price,) = [line for line in done.stdout.splitlines() if "price" in line]
+        assert "unknown" in price
+        assert "--price-per-gpu-hour" in price
+        assert not any("FLOPs" in line and "unknown" in line for line in done.stdout.splitlines())
+
     @pytest.mark.parametrize(("limit", "want"), [("0.2", Exit.TOO_EXPENSIVE), ("100", Exit.SUCCESS)])
     def test_fail_over_cost(self, limit: str, want: Exit) -> None:
         """The plan is printed, and the exit code is 4 when it may cost more."""
@@ -206,6 +261,9 @@ class TestWarnings:
             pytest.param({"replay": None, "evaluation": "linux"}, "no control", id="no replay"),
             pytest.param({"training": {"replicates": 1}}, "no run-noise estimate", id="one replicate"),
             pytest.param({"budget": {"tokens": "1000"}}, "BudgetExhausted", id="budget"),
+            pytest.param(
+                {"budget": {"gpuHours": "1e-4"}}, "budget.gpuHours is 0.0001, up to", id="budget of GPU-hours"
+            ),
             pytest.param({"recipe": {"learningRates": ["1e-4"]}}, "nothing to compare", id="one rate"),
             pytest.param({"recipe": {"rungs": ["10000"]}}, "rung 10000 becomes 10240", id="rounded"),
             pytest.param({"resources": {"nodes": 3}}, "not divisible by 3 processes", id="batch"),
@@ -223,7 +281,7 @@ class TestWarnings:
             changes["evaluation"] = {"target": spec["evaluation"]["target"]}
         if "datasets" in changes:
             changes = {"datasets": [spec["datasets"][0] | {"maxTokens": changes["datasets"]}]}
-        done = plan("-f", "-", text=manifest(**changes))
+        done = plan("-f", "-", *PRICES, text=manifest(**changes))
         assert done.exit_code == Exit.SUCCESS, done.stderr
         assert any(want in line for line in done.stdout.splitlines() if line.startswith("warning:"))
 
@@ -252,3 +310,4 @@ if __name__ == "__main__":
         (GOLDEN / f"{example}-plan.txt").write_text(plan(*later(example), *PRICES).stdout)
     for format_, name in FORMATS.items():
         (GOLDEN / name).write_text(plan(*DEMO, *PRICES, "-o", format_).stdout)
+    STUDY.write_text(with_plans(STUDY.read_text()))

@@ -57,8 +57,20 @@ class TestWhole:
         (python,) = done.answer["status"]["datasets"]
         assert python["optimalTokens"] == "20480"
 
+    def test_soup(self, bench: Bench) -> None:
+        """The chosen mean is written, and what was found says where it lies."""
+        recipe = bench.experiment()["spec"]["recipe"] | {"soup": {"weights": ["0.5", "1"]}}
+        bench.write(bench.experiment(recipe=recipe, budget={"tokens": str(TOKENS)}))
+        done = bench.run()
+        assert done.code == Exit.SUCCESS, done.said
+        assert (bench.attempts().count("evaluate"), bench.attempts().count("merge")) == (1 + 2, 1)
+        best = done.answer["status"]["best"]
+        assert best["soupWeight"] == "0.5"
+        assert best["uri"] == done.answer["places"]["best"]
+        assert best["uri"].endswith(f"{best['digest']}/export/")
+
     def test_a_mix(self, bench: Bench) -> None:
-        """Proposed, compared, swept: the status says what it is made of, and nothing of it is trained again."""
+        """As written, and swept: the status says what it is made of, and nothing of it is trained again."""
         recipe = {
             "learningRateSweep": {"learningRates": ["1e-4"], "rungs": ["10240"]},
             "mixing": {"strategy": "Explicit", "phases": [{"weights": [{"dataset": "python", "weight": "3"}]}]},

@@ -27,8 +27,10 @@ RUNG_STEPS = 20
 CONFIG = {"preflightName": "inputs", "input": "config"}
 
 
-def manifests(folder: Path, **changes: Any) -> Path:
-    """A base from random weights, and a sweep of one dataset at one rate that starts from it, screened."""
+def manifests(
+    folder: Path, retention: dict[str, Any] | None = None, datasets: Sequence[str] = ("python",), **stages: Any
+) -> Path:
+    """A base from random weights, and a sweep of one dataset at one rate that starts from it, and what comes after."""
     train = {
         "start": {"random": {"config": CONFIG, "seed": 1}},
         "phases": [{"mixture": [{"dataset": {"trialName": "speeches"}, "weight": "1"}]}],
@@ -42,16 +44,17 @@ def manifests(folder: Path, **changes: Any) -> Path:
         {"name": "config", "kind": "Tokenizer", "uri": "s3://corpora/base"},
         {"name": "speeches", "kind": "Dataset", "uri": "s3://corpora/speeches.jsonl"},
     ]
-    experiment: dict[str, Any] = {
+    experiment = {
         "model": {"trialName": "base"},
-        "datasets": [{"name": "python", "uri": "s3://corpora/python.jsonl"}],
+        "datasets": [{"name": name, "uri": f"s3://corpora/{name}.jsonl"} for name in datasets],
         "replay": {"dataset": {"name": "replay", "uri": "s3://corpora/speeches.jsonl"}},
         "evaluation": {
             "target": {"suite": "Heldout", "data": [{"name": "linux", "uri": "s3://corpora/linux.jsonl"}]},
+            **({"retention": retention} if retention else {}),
         },
         "recipe": {
             "learningRateSweep": {"learningRates": ["1e-3"], "rungs": [str(RUNG_STEPS * BATCH_TOKENS)]},
-            "screening": {},
+            **stages,
         },
         "training": {"sequenceLength": SEQUENCE, "globalBatchSize": BATCH, "precision": "Float32", "replicates": 2},
     }
@@ -60,7 +63,7 @@ def manifests(folder: Path, **changes: Any) -> Path:
         _document("CPTTrial", "inputs", {"type": "Preflight", "preflight": {"inputs": inputs}}),
         _document("CPTTrial", "speeches", {"type": "Prepare", "prepare": prepare}),
         _document("CPTTrial", "base", {"type": "Train", "train": train}),
-        _document("CPTExperiment", "sweep", experiment | changes),
+        _document("CPTExperiment", "sweep", experiment),
     ]
     file = folder / "manifests.yaml"
     file.write_text("\n---\n".join(map(json.dumps, documents)))
@@ -96,7 +99,7 @@ def laptop(tmp_path: Path) -> Laptop:
         texts = (text(1000 * number + n, 60) for n in range(documents))
         lines = (json.dumps({"text": f"{words} {number} {n}"}) for n, words in enumerate(texts))
         (tmp_path / "sources" / f"{name}.jsonl").write_text("\n".join(lines))
-    manifests(tmp_path)
+    manifests(tmp_path, screening={})
     return Laptop(tmp_path)
 
 
@@ -132,18 +135,48 @@ def test_interrupted_and_finished(laptop: Laptop) -> None:
     assert again == out
     assert "started" not in said
 
+    decisions = verified(laptop, Exit.SUCCESS)
+    assert [each["answer"] for each in decisions] == ["equal", "equal"]
+    for table in laptop.folder.glob("store/data/default/*/**/*.parquet"):
+        data = bytearray(table.read_bytes())
+        data[len(data) // 2] ^= 1
+        table.write_bytes(data)
+    decisions = verified(laptop, Exit.NOT_CONFIRMED)
+    assert {each["answer"] for each in decisions} == {"unknown"}
+    assert all("something else wrote there" in each["differences"][0] for each in decisions)
+
+
+def verified(laptop: Laptop, code: Exit) -> list[dict[str, Any]]:
+    """What `kubectl cpt verify` says of every decision."""
+    command = [*laptop.command()[:3], "verify", *laptop.command()[4:8], "-o", "json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    decisions: list[dict[str, Any]] = json.loads(done.stdout)["decisions"]
+    return decisions
+
+
+def test_a_soup(laptop: Laptop) -> None:
+    """Means of a run's end and the base: the chosen one is a model that anybody can open."""
+    retention = {"suite": "Heldout", "datasets": ["replay"], "margin": "1"}
+    manifests(laptop.folder, retention, soup={"weights": ["0.5", "1"]})
+    with laptop.start() as process:
+        out, said = process.communicate()
+    assert process.returncode == Exit.SUCCESS, said
+    answer = json.loads(out)
+    best = answer["status"]["best"]
+    assert best["soupWeight"] in ("0.5", "1")
+    folder = Path(answer["places"]["best"])
+    assert best["uri"].endswith(f"{best['digest']}/export/")
+    assert {"config.json", "tokenizer.json", "model.safetensors.index.json"} <= {file.name for file in folder.iterdir()}
+    (soup,) = (stage for stage in answer["status"]["stages"] if stage["name"] == "soup")
+    assert (soup["state"], soup["reason"].partition(":")[0]) == ("Decided", "Chosen")
+
 
 @pytest.mark.timeout(900)  # some thirty processes, each of which imports torch
 def test_a_mix(laptop: Laptop) -> None:
     """Two datasets of unlike size: a mix by size beside an equal one, then the one that is taken, for longer."""
-    rung = RUNG_STEPS * BATCH_TOKENS
-    datasets = [{"name": name, "uri": f"s3://corpora/{name}.jsonl"} for name in ("python", "perl")]
-    recipe = {
-        "learningRateSweep": {"learningRates": ["1e-3"], "rungs": [str(rung)]},
-        "mixing": {"strategy": "Proportional"},
-        "mixSweep": {"durations": [str(2 * rung)]},
-    }
-    manifests(laptop.folder, datasets=datasets, recipe=recipe)
+    sweep = {"durations": [str(2 * RUNG_STEPS * BATCH_TOKENS)]}
+    manifests(laptop.folder, None, ("python", "perl"), mixing={"strategy": "Proportional"}, mixSweep=sweep)
     with laptop.start() as process:
         out, said = process.communicate()
     assert process.returncode == Exit.SUCCESS, said
@@ -155,3 +188,4 @@ def test_a_mix(laptop: Laptop) -> None:
     rows = (page.parent / "tables/mixes.csv").read_text().splitlines()
     assert len(rows) == 3
     assert (page.parent / "figures/durations-the-mix.svg").exists()
+    assert {each["answer"] for each in verified(laptop, Exit.SUCCESS)} == {"equal"}

@@ -88,13 +88,36 @@ class TestLimits:
     """The experiment's own."""
 
     def test_budget(self) -> None:
-        """Nothing starts any more, and the message says what to do."""
+        """Nothing starts any more while tokens are left to train, and the message says what to do."""
         world = make_world(budget={"tokens": "1000"})
-        run(world, until=TrialType.DECIDE)
+        run(world, until=TrialType.TRAIN)
+        first = next(job for job in world.ready() if job.tokens)
+        assert first.digest is not None
+        world.remember(world.memory.with_attempt(first.digest))
+        world.answer(first.digest, Succeeded(make_result(first.spec)))
         stop = world.stop()
         assert stop is not None
         assert stop.reason == "BudgetExhausted"
         assert "raise it and run again" in world.stuck()[0]
+
+    def test_a_decision_takes_no_tokens(self) -> None:
+        """It is made whatever the budget."""
+        world = make_world(budget={"tokens": "1000"})
+        run(world, until=TrialType.DECIDE)
+        assert world.stop() is None
+
+    def test_gpu_hours(self) -> None:
+        """Of the attempts that committed."""
+        world = make_world(budget={"gpuHours": "0.5"})
+        run(world, until=TrialType.DECIDE)
+        assert world.stop() is None
+        trained = next(job for job in world.jobs if job.spec.train)
+        assert trained.digest is not None
+        slow = make_result(trained.spec).model_copy(update={"gpu_seconds": 1800.0})
+        world.answer(trained.digest, Succeeded(slow))
+        stop = world.stop()
+        assert stop is not None
+        assert stop.message == "0.5 GPU-hours are used, budget.gpuHours is 0.5: raise it and run again"
 
     def test_equal_trials_of_others_cost_nothing(self) -> None:
         """Only what runs for this experiment have started is counted against the budget."""

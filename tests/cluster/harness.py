@@ -35,7 +35,7 @@ from cpt_operator import rfc3339
 from cpt_operator.apiserver import ApiError, ApiServer, Conflict, Gone
 from cpt_operator.kinds import Kind
 from cpt_operator.records import JobRecord, TrialRecord, record_of
-from cpt_operator.status import reason_of
+from cpt_operator.standing import reason_of
 from make import make_result
 
 SYSTEM = "cpt-system"

@@ -10,7 +10,7 @@ from cluster.test_sharing import never_trains
 from cpt_api.result import Finding, Outcome, Result
 from cpt_api.trial import TrialDocument, TrialType
 from cpt_operator.kinds import Kind
-from cpt_operator.status import has_ended, is_at_work
+from cpt_operator.standing import has_ended, is_at_work
 from make import make_experiment, make_result
 
 

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from cluster.harness import Kubelet, Lab, Team, commits, kubelet
 from cpt_operator.kinds import Kind
-from cpt_operator.status import has_ended, reason_of
+from cpt_operator.standing import has_ended, reason_of
 from make import make_experiment
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

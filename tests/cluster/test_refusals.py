@@ -69,6 +69,7 @@ async def refusal(team: Team, kind: Kind, spec: Mapping[str, Any], name: str = "
 
 EXPERIMENT = make_experiment().to_dict()
 EXPERIMENT["recipe"]["durationSweep"] = {"durations": ["40960"]}
+EXPERIMENT["recipe"]["soup"] = {"weights": ["0.5"]}
 SWEEP = "recipe.learningRateSweep"
 HELD_OUT = "suite Heldout needs data (texts that nothing trains on) or datasets (names whose held-out part is meant)"
 NEW_EXPERIMENTS = [
@@ -78,6 +79,8 @@ NEW_EXPERIMENTS = [
     pytest.param("evaluation.retention.datasets", None, HELD_OUT, id="no retention text"),
     pytest.param(f"{SWEEP}.rungs", ["2B", "1B"], "rungs must rise: write the shortest first", id="falling rungs"),
     pytest.param("recipe.durationSweep.durations", ["2B", "1B"], "durations must rise", id="falling durations"),
+    pytest.param("recipe.soup.weights", ["0.0", "0.5"], "a weight of 0 is the base itself", id="weight of the base"),
+    pytest.param("recipe.soup.weights", ["1.5"], "spec.recipe.soup.weights", id="more than the whole"),
     pytest.param("resources.image", "trainer:1", "must be pinned by digest", id="tagged image"),
     pytest.param("model.uri", "s3://cpt/../secrets", "spec.model.uri", id="dots in a URI"),
     pytest.param("model.uri", "http://169.254.169.254/latest", "spec.model.uri", id="metadata service"),
@@ -162,6 +165,8 @@ CHANGES = [
     pytest.param(
         "recipe.durationSweep.durations", ["30720", "40960"], "an added duration must be longer", id="short duration"
     ),
+    pytest.param("recipe.soup", None, "immutable; create an experiment with a new name", id="soup"),
+    pytest.param("recipe.soup.weights", ["0.25"], "items may be added, not removed or changed", id="other weight"),
     pytest.param("recipe.screening", {}, "immutable; create an experiment with a new name", id="screening"),
     pytest.param("artifacts.reuse", "None", "immutable; create an experiment with a new name", id="reuse"),
     pytest.param("resources.image", f"t@sha256:{'0' * 64}", "immutable; create an experiment", id="image"),
@@ -180,8 +185,10 @@ ALLOWED = [
     pytest.param(f"{SWEEP}.learningRates", ["1e-4", "1e-3", "1e-2"], id="a rate more"),
     pytest.param(f"{SWEEP}.rungs", ["10240", "20480"], id="a longer rung"),
     pytest.param("recipe.durationSweep.durations", ["40960", "81920"], id="a longer duration"),
+    pytest.param("recipe.soup.weights", ["0.5", "0.25"], id="a weight more"),
     pytest.param("scheduling.parallelTrials", 2, id="fewer places"),
     pytest.param("budget.tokens", "1B", id="a budget"),
+    pytest.param("budget.gpuHours", "2.5", id="a budget of GPU-hours"),
     pytest.param("suspend", True, id="a pause"),
     pytest.param("resources.memory", "8Gi", id="more memory"),
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.harness import Lab, OperatorProcess, Team, kubelet
 from cpt_operator.kinds import Kind
-from cpt_operator.status import reason_of
+from cpt_operator.standing import reason_of
 from make import make_experiment
 
 KILLS = 20

@@ -9,7 +9,7 @@ from collections import Counter
 from cluster.harness import Lab, Team, kubelet
 from cluster.test_sharing import never_trains
 from cpt_operator.kinds import Kind
-from cpt_operator.status import reason_of
+from cpt_operator.standing import reason_of
 from make import make_experiment
 
 

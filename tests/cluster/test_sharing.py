@@ -9,7 +9,7 @@ from cluster.harness import Lab, Team, commits, kubelet
 from cpt_api.result import Result
 from cpt_api.trial import TrialDocument, TrialType
 from cpt_operator.kinds import Kind
-from cpt_operator.status import is_at_work, reason_of
+from cpt_operator.standing import is_at_work, reason_of
 from make import make_experiment
 
 

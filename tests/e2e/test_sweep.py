@@ -13,7 +13,7 @@ from e2e.lab import Lab, audit_entries, conditions, experiment, repository
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-BUDGET = "cpt_experiment_budget_tokens"
+BUDGETS = {"cpt_experiment_budget_tokens", "cpt_experiment_budget_gpu_seconds"}
 """Only of experiments that have one."""
 OPERATOR = "system:serviceaccount:cpt-system:cpt-operator"
 
@@ -96,7 +96,7 @@ class TestOperation:
     def test_metrics_are_in_prometheus(self, swept: Lab) -> None:
         """Every name that the code knows about experiments has a series."""
         names = (repository() / "tests/operator/golden/metrics.txt").read_text().split("\n")
-        wanted = {line.split()[0] for line in names if line.startswith("cpt_experiment_")} - {BUDGET}
+        wanted = {line.split()[0] for line in names if line.startswith("cpt_experiment_")} - BUDGETS
         query = urllib.parse.urlencode({"match[]": f'{{namespace="{swept.namespace}"}}'})
         deadline = time.monotonic() + 60
         missing = wanted

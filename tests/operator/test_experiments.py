@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from cpt_operator.evidence import protocol_of
 from cpt_operator.kinds import Key, Kind
 from cpt_operator.plan import Context, plan
 from cpt_operator.records import JobRecord, TrialRecord, record_of
-from cpt_operator.status import has_failed, is_at_work, reason_of
+from cpt_operator.standing import has_failed, is_at_work, reason_of
 from make import make_digest, make_experiment, make_screened
 from world import NAMESPACE, START, World, works
 
@@ -115,6 +116,18 @@ class TestSweep:
         assert (done.progress, done.trials_summary) == (100, "24/24")
         assert set(made(world, Kind.TRIAL).values()) == {1}
         assert set(made(world, Kind.JOB).values()) == {1}
+
+    async def test_a_soup(self) -> None:
+        """It is written once, and the status says where."""
+        world = World(kubelet=works)
+        apply(world, recipe=make_experiment().to_dict()["recipe"] | {"soup": {}})
+        await world.settle(240)
+        assert ready(world) == ("True", "Completed")
+        best = status(world).best
+        assert best is not None
+        assert best.soup_weight == Decimal("0.25")
+        assert best.uri == f"s3://cpt/data/{NAMESPACE}/{best.digest}/export/"
+        assert [trial.name for trial in trials(world) if trial.spec["type"] == "Merge"] == [best.trial]
 
     async def test_idle_afterwards(self) -> None:
         """A finished experiment costs nothing."""
@@ -420,6 +433,32 @@ class TestStop:
         world.change(Kind.EXPERIMENT, "sweep", lambda spec: spec.update(budget={"tokens": "1M"}))
         await world.settle(300)
         assert ready(world) == ("True", "Completed")
+
+    async def test_gpu_hours(self) -> None:
+        """They are used up while trials run: these save a checkpoint and release their GPUs. Raised: it goes on."""
+        world = World(kubelet=slow(600))
+        apply(world, resources={"gpusPerNode": 8}, budget={"gpuHours": "0.5"}, scheduling={"parallelTrials": 2})
+        await world.settle(60)
+        assert ready(world) == ("True", "Running")
+        await world.settle(120)
+        assert world.jobs_at_work() == []
+        for pod in world.pods_leaving():
+            world.remove(pod.key)
+        await world.settle(60)
+        assert ready(world) == ("False", "BudgetExhausted")
+        assert "GPU-hours are used, budget.gpuHours is 0.5" in why(world)
+        assert 1800 <= status(world).ledger.gpu_seconds < 1800 + 16 * 60
+        world.change(Kind.EXPERIMENT, "sweep", lambda spec: spec.update(budget={"gpuHours": "1e3"}))
+        await world.settle(1000)
+        assert ready(world) == ("True", "Completed")
+
+    async def test_gpu_hours_without_gpus(self) -> None:
+        """What runs on CPUs uses none of them."""
+        world = World(kubelet=works)
+        apply(world, resources={"gpusPerNode": 0}, budget={"gpuHours": "0.001"})
+        await world.settle(200)
+        assert ready(world) == ("True", "Completed")
+        assert status(world).ledger.gpu_seconds == 0
 
     async def test_what_exists_is_free(self) -> None:
         """Over budget, trials whose result exists are reused all the same."""

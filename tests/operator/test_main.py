@@ -52,3 +52,18 @@ def test_nowhere_to_log_in(tmp_path: Path) -> None:
     assert code == 2
     assert said.startswith("cpt-operator: no way to log in: ")
     assert "set KUBECONFIG" in said
+
+
+def test_it_starts_small() -> None:
+    """No framework and no client of the artifact store before one is needed: 73 MiB of the 120 that it may take."""
+    code = """
+import sys
+import cpt_operator.main
+heavy = ("torch", "numpy", "boto3", "botocore", "typer", "cpt_trainer")
+resident = int(open("/proc/self/statm").read().split()[1]) * 4096 // 2**20
+print(resident, [name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    resident, heavy = done.stdout.split(maxsplit=1)
+    assert heavy.strip() == "[]"
+    assert int(resident) <= 90

@@ -77,7 +77,7 @@ class TestExperiment:
     async def test_finished(self) -> None:
         """Its conditions, its bill, its best."""
         world = World(kubelet=works)
-        world.add(Kind.EXPERIMENT, "sweep", make_experiment(budget={"tokens": "1M"}).to_dict())
+        world.add(Kind.EXPERIMENT, "sweep", make_experiment(budget={"tokens": "1M", "gpuHours": "10"}).to_dict())
         await world.settle(120)
         seen = scrape(world)
         assert seen["cpt_experiment_condition"][("True", "Succeeded")] == 1
@@ -86,6 +86,7 @@ class TestExperiment:
         assert seen["cpt_experiment_tokens_total"][()] == 81_920
         assert seen["cpt_experiment_tokens_naive_total"][()] == 40_960
         assert seen["cpt_experiment_budget_tokens"][()] == 1_000_000
+        assert seen["cpt_experiment_budget_gpu_seconds"][()] == 36_000
         assert seen["cpt_experiment_score"][("target", "Heldout")] == 1.5
         assert "cpt_experiment_stage" not in seen
 

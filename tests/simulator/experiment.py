@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cpt_api.experiment import CPTExperimentSpec
-from cpt_api.result import DurationChoice, MixChoice, RateChoice, Screened
+from cpt_api.result import DurationChoice, MixChoice, RateChoice, Screened, SoupChoice
 from cpt_api.trial import CPTTrialSpec, DecideWork, Question, TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import Context, Look, Outcome, Plan, Succeeded, plan
@@ -31,10 +31,12 @@ class Ended:
     """By the name of the dataset."""
     lasting: Mapping[str, DurationChoice]
     """The last answer about durations, by the name of the dataset."""
-    mix: MixChoice | None
-    """Where mixes were compared."""
     asked: tuple[CPTTrialSpec, ...]
     """Every trial that ran."""
+    soup: SoupChoice | None = None
+    """Where the recipe has one."""
+    mix: MixChoice | None = None
+    """Where mixes were compared."""
 
     @property
     def chosen(self) -> dict[str, RateChoice]:
@@ -74,17 +76,19 @@ def run_experiment(truth: Truth, seed: int, spec: CPTExperimentSpec | None = Non
     screened: dict[str, Screened] = {}
     lasting: dict[str, DurationChoice] = {}
     mix: MixChoice | None = None
+    soup: SoupChoice | None = None
     while True:
         known = plan(spec, context, outcomes)
         fresh = [trial for trial in known.trials if trial.digest not in outcomes]
         if not fresh:
-            return Ended(world, known, tuple(decisions), screened, lasting, mix, tuple(asked))
+            return Ended(world, known, tuple(decisions), screened, lasting, tuple(asked), soup, mix)
         for trial in fresh:  # in the order of the plan, so that what one needs stands before it
             result = world.answer(trial.digest, trial.spec)
             outcomes[trial.digest] = Succeeded(result)
             asked.append(trial.spec)
             if trial.spec.decide and result.decision:
                 screened |= {world.names[one.dataset]: one for one in result.decision.screened or ()}
+                soup = result.decision.soup or soup
                 lasting |= {world.names[one.dataset]: one for one in result.decision.durations or ()}
                 mix = result.decision.mix or mix
                 if trial.spec.decide.question is Question.LEARNING_RATE:

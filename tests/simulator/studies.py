@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simulator import claims, duration_claims, mix_claims, screening_claims, screening_settings, settings
+from simulator import claims, duration_claims, mix_claims, screening_claims, screening_settings, settings, soup_claims
 from simulator.claims import Claim
 from simulator.settings import Setting
 
@@ -37,4 +37,5 @@ STUDIES = (
         mix_claims.SETTINGS,
         mix_claims.CLAIMS,
     ),
+    Study("Soups", {"soup": {}}, soup_claims.SETTINGS, soup_claims.CLAIMS),
 )

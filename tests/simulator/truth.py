@@ -7,8 +7,12 @@
     best moves by `drift` doublings of the rate per doubling of the tokens; `end` is the last rung. A curve may
     saturate: from some multiple of the last rung on more tokens change nothing.
 
+A mean of weight w of a model and the base keeps w (1 + bend (1 - w)) of what the model gained, which may be more than
+all of it, and w^forgets of what it forgot.
+
 A document's loss follows the recipe's with a slope of its own (mean 1), so paired differences vary between documents.
-Three noises are independent knobs: of a run (its trunk), of a cooled end, and of a run on one document.
+Three noises are independent knobs: of a run (its trunk), of a cooled end, and of a run on one document. A mean has its
+model's in proportion to the weight.
 """
 
 from __future__ import annotations
@@ -61,6 +65,10 @@ class Truth:
     """A run with a higher rate diverges."""
     forgets: float = 0.02
     """Retention's loss over the base at the best rate; in proportion to the rate."""
+    soup_bend: float = 0.5
+    """How much more of the gain a mean keeps than its weight: a half of 0.5 keeps 0.625."""
+    soup_forgets: float = 2.0
+    """The power of the weight that a mean forgets in proportion to: at 2 a half forgets a quarter."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Training tokens by the name of a dataset; those of others are not known."""
     best_mix: Mapping[str, float] = field(default_factory=dict)
@@ -70,6 +78,14 @@ class Truth:
     what its parts do, at the best it gains `bent`."""
     controls: Curve = field(default_factory=lambda: Curve(best_rate=1e-4, curvature=0.01, gain=0.05))
     """Replay data alone."""
+
+    def kept(self, weight: float) -> float:
+        """Part of a model's gain that its mean with the base has."""
+        return weight * (1 + self.soup_bend * (1 - weight))
+
+    def forgot(self, weight: float) -> float:
+        """Part of what the model forgot."""
+        return math.pow(weight, self.soup_forgets)
 
     def bend(self, parts: Mapping[str, float]) -> float:
         """What mixing adds to the mean of the parts' losses."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from cpt_api.digest import subject_digest
 from cpt_api.result import Result
-from cpt_api.trial import CPTTrialSpec, DecideWork, DecisionMetric, TrainWork, TrialRef, TrialType
+from cpt_api.trial import CPTTrialSpec, DecideWork, DecisionMetric, MergeWork, TrainWork, TrialRef, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_trainer.decide import answer
 from cpt_trainer.decide.document import Scores
@@ -53,6 +53,8 @@ class World:
     """Of datasets and texts, by their Prepare trial."""
     models: dict[Digest, TrainWork | None] = field(default_factory=dict)
     """By trial; None: the base."""
+    means: dict[Digest, tuple[Digest, float]] = field(default_factory=dict)
+    """A trained model, and its weight in a mean with the base, by the trial that scores it."""
     diverged: set[Digest] = field(default_factory=set)
     texts: dict[Digest, Documents] = field(default_factory=dict)
     sums: dict[tuple[Digest, Digest], TextSums] = field(default_factory=dict)
@@ -67,6 +69,8 @@ class World:
                 return make_result(spec, numbers={"trainTokens": self.truth.sizes[name]})
         if spec.evaluate:
             self.models[digest] = None
+            if spec.evaluate.merge:
+                self.means[digest] = _mean(spec.evaluate.merge)
         if spec.train:
             if spec.train.schedule.peak_learning_rate > self.truth.diverges_above:
                 self.diverged.add(digest)
@@ -98,18 +102,21 @@ class World:
     def items(self, digest: Digest, text: Digest) -> Items:
         """The item table of a model on a text."""
         documents = self._documents(text)
+        model, weight = self.means.get(digest, (digest, 1.0))
         shift = np.zeros(len(documents.names))
-        if (work := self.models[digest]) is not None:
-            shift = (self.expected(work, text) - BASE_LOSS) * documents.slopes + self._noise(digest, work, text)
+        if (work := self.models[model]) is not None:
+            change = self.expected(work, text, weight) - BASE_LOSS
+            shift = change * documents.slopes + weight * self._noise(model, work, text)
         bits = (documents.difficulty + shift) * documents.bytes
         return heldout_items(text, documents.names, documents.names, bits, documents.bytes)
 
-    def expected(self, work: TrainWork, text: Digest) -> float:
-        """Bits per byte, over runs and documents."""
+    def expected(self, work: TrainWork, text: Digest, weight: float = 1.0) -> float:
+        """Bits per byte of a model, or of its mean with the base, over runs and documents."""
         rate, parts = work.schedule.peak_learning_rate, self._parts(work)
         if self.names[text] == RETENTION:
-            return BASE_LOSS + sum(weight * self.forgotten(data, rate) for data, weight in parts.items())
-        return self.mix_loss(parts, rate, work.stop_tokens)
+            forgotten = sum(part * self.forgotten(data, rate) for data, part in parts.items())
+            return BASE_LOSS + self.truth.forgot(weight) * forgotten
+        return BASE_LOSS + self.truth.kept(weight) * (self.mix_loss(parts, rate, work.stop_tokens) - BASE_LOSS)
 
     def loss(self, data: str, rate: LearningRate, tokens: Tokens | None = None) -> float:
         """The target's, for a dataset or for the control; at the last rung unless told otherwise."""
@@ -126,10 +133,11 @@ class World:
 
     def realised(self, digest: Digest, text: Digest) -> float:
         """Bits per byte of this very model, over documents."""
-        work = self.models[digest]
+        model, weight = self.means.get(digest, (digest, 1.0))
+        work = self.models[model]
         if work is None:
             return BASE_LOSS
-        return self.expected(work, text) + self._run_noise(digest, work, text)
+        return self.expected(work, text, weight) + weight * self._run_noise(model, work, text)
 
     def _curve(self, data: str) -> Curve:
         return self.truth.controls if data == REPLAY else self.truth.curves[data]
@@ -168,6 +176,13 @@ class World:
     def _draws(self, *what: str) -> np.random.Generator:
         key = hashlib.sha256("|".join([str(self.seed), *what]).encode()).digest()
         return np.random.Generator(np.random.PCG64(int.from_bytes(key[:16])))
+
+
+def _mean(merge: MergeWork) -> tuple[Digest, float]:
+    """The trained model, and its share."""
+    (trained,) = (part for part in merge.inputs if part.segment)
+    assert trained.segment is not None
+    return _known(trained.segment), float(trained.weight / sum(part.weight for part in merge.inputs))
 
 
 def _known(reference: TrialRef) -> Digest:

@@ -49,3 +49,20 @@ def test_bfloat16(tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> N
     """With bf16 inputs the loss itself is fp32."""
     hidden, head, targets = tensors
     assert token_losses_BT(hidden.bfloat16(), head.bfloat16(), targets).dtype == torch.float32
+
+
+def test_ignored_garbage(tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+    """What an ignored position holds counts nothing, not even where it is no number."""
+    hidden, head, targets = tensors
+    spoiled = hidden.detach().clone()
+    spoiled[targets == IGNORED] = torch.nan
+    assert torch.equal(token_losses_BT(spoiled, head, targets), token_losses_BT(hidden, head, targets))
+
+
+def test_one_buffer(tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+    """The gradient takes the place of the logits, so a second backward pass is refused, not wrong."""
+    hidden, head, targets = tensors
+    loss = token_losses_BT(hidden, head, targets).sum()
+    loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()  # type: ignore[no-untyped-call]

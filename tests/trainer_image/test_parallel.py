@@ -73,6 +73,15 @@ def test_documents(family: str) -> None:
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
 
 
+def test_a_flattened_model_passes_the_gate() -> None:
+    """One that a far too high rate has made deaf leaks nothing between documents: it is scored, and loses."""
+    trainee = make_trainee("llama")
+    with torch.no_grad():
+        for tensor in trainee.lm.parameters():
+            tensor.zero_()
+    require_document_masks(trainee, ALONE)
+
+
 def test_gate_of_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attention that ignores the mask is found at the start."""
     trainee = make_trainee("llama")

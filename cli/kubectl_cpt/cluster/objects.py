@@ -10,7 +10,7 @@ from cpt_api.conditions import ConditionType, Reason
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_operator.children import ORDER_ANNOTATION, STAGE_ANNOTATION, TITLE_ANNOTATION
 from cpt_operator.kinds import EXPERIMENT_LABEL
-from cpt_operator.status import condition_of, has_ended, has_failed, has_succeeded, is_at_work, is_stalled, reason_of
+from cpt_operator.standing import condition_of, has_ended, has_failed, has_succeeded, is_at_work, is_stalled, reason_of
 from kubectl_cpt.cluster.kubectl import EXPERIMENTS, TRIALS, Kubectl, MissingError, Object
 from kubectl_cpt.errors import CliError
 
@@ -86,6 +86,11 @@ class Trial:
     def at_work(self) -> bool:
         """It has an attempt."""
         return is_at_work(self.status)
+
+    @property
+    def succeeded(self) -> bool:
+        """It has a result."""
+        return has_succeeded(self.status)
 
     @property
     def ended(self) -> bool:

@@ -47,8 +47,7 @@ def print_logs(uri: str, namespace: str, trial: str, digest: Digest, environment
 
 def fetch_report(uri: str, namespace: str, folder: Path, environment: Mapping[str, str]) -> Path:
     """Everything that belongs to the page at `uri`, into that folder; the page there."""
-    digest = Digest.parse(uri.split("/")[-2])
-    address = uri.removesuffix(f"/{data_prefix(namespace, digest)}{REPORT_PAGE}")
+    address, digest = address_of_report(uri, namespace)
     with _store(address, environment) as store:
         for output in _result(store, result_key(namespace, digest)).outputs:
             data = store.get(data_prefix(namespace, digest) + output.key)
@@ -58,6 +57,12 @@ def fetch_report(uri: str, namespace: str, folder: Path, environment: Mapping[st
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
     return folder / REPORT_PAGE
+
+
+def address_of_report(uri: str, namespace: str) -> tuple[str, Digest]:
+    """From the address of a page to that of its store, and to its trial."""
+    digest = Digest.parse(uri.split("/")[-2])
+    return uri.removesuffix(f"/{data_prefix(namespace, digest)}{REPORT_PAGE}"), digest
 
 
 def _result(store: Store, key: str) -> Result:

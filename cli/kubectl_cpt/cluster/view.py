@@ -74,7 +74,10 @@ def _datasets(status: CPTExperimentStatus) -> Iterator[str]:
     yield from mix(status.mix)
     best = status.best
     if best:
-        yield f"best so far: {best.dataset or MIX} at {best.learning_rate}, target {best.target} ({best.trial})"
+        share = f"{best.soup_weight} of " if best.soup_weight else ""
+        yield f"best so far: {share}{best.dataset or MIX} at {best.learning_rate}, target {best.target} ({best.trial})"
+        if best.uri:
+            yield f"written: {best.uri}"
 
 
 def _trials(trials: Sequence[Trial], *, wide: bool) -> Iterator[str]:
@@ -106,15 +109,22 @@ def _row(trial: Trial) -> tuple[str, ...]:
 
 def _bill(experiment: Experiment, status: CPTExperimentStatus) -> Iterator[str]:
     ledger = status.ledger
-    budget = (experiment.body["spec"].get("budget") or {}).get("tokens")
-    if not (ledger.tokens_trained or ledger.tokens_reused or budget):
+    budgets = experiment.body["spec"].get("budget") or {}
+    budget, gpu_hours = budgets.get("tokens"), budgets.get("gpuHours")
+    if not (ledger.tokens_trained or ledger.tokens_reused or budget or gpu_hours):
         return
     text = f"tokens: {amount(ledger.tokens_trained)} trained, {amount(ledger.tokens_reused)} reused"
     if ledger.tokens_naive:
         text += f", {amount(ledger.tokens_naive)} as separate runs"
     if budget:
         text += f", budget {budget} ({percent(ledger.tokens_trained, Tokens.parse(budget))} used)"
-    yield f"{text}; {ledger.gpu_seconds:,d} GPU-seconds"
+    text += f"; {ledger.gpu_seconds:,d} GPU-seconds"
+    if gpu_hours:
+        text += f", budget {gpu_hours} GPU-hours ({percent(ledger.gpu_seconds, 3600 * float(gpu_hours))} used)"
+    yield text
+    if ledger.flops:
+        share = percent(float(ledger.evaluation_flops or 0), float(ledger.flops))
+        yield f"operations: {ledger.flops} FLOPs, {share} of it by Evaluate trials"
 
 
 def advice(experiment: Experiment, trials: Sequence[Trial]) -> Iterator[str]:

@@ -8,11 +8,12 @@ from typing import Any
 
 from cpt_api.digest import subject_digest
 from cpt_api.experiment import CPTExperimentStatus, Ledger, TrialCounts
-from cpt_api.layout import REPORT_PAGE, data_prefix, result_key
+from cpt_api.layout import REPORT_PAGE, data_prefix, export_prefix, result_key
 from cpt_api.result import Decision, DurationChoice, RateChoice, Screened
 from cpt_api.trial import TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import ENDED_STAGES, Failed, Succeeded
+from cpt_operator.plan.bill import shown
 from cpt_operator.plan.subjects import MIX
 from kubectl_cpt.machine.world import BY_HAND, Job, World
 from kubectl_cpt.numbers import amount, duration, percent
@@ -27,7 +28,10 @@ def status_of(world: World, store: str) -> CPTExperimentStatus:
     failed = sum(isinstance(outcome, Failed) for outcome in outcomes)
     succeeded = sum(isinstance(outcome, Succeeded) for outcome in outcomes)
     names = {job.digest: job.name for job in jobs}
-    best = plan.best.model_copy(update={"trial": names.get(plan.best.digest, plan.best.trial)}) if plan.best else None
+    best = plan.best
+    if best:
+        uri = f"{store}/{export_prefix(world.namespace, best.digest)}" if best.soup_weight else None
+        best = best.model_copy(update={"trial": names.get(best.digest, best.trial), "uri": uri})
     return CPTExperimentStatus(
         stage=next((stage.name for stage in plan.stages if stage.state not in ENDED_STAGES), None),
         trials=TrialCounts(
@@ -46,7 +50,9 @@ def status_of(world: World, store: str) -> CPTExperimentStatus:
             tokens_trained=Tokens(world.tokens_trained),
             tokens_reused=Tokens(world.tokens_reused),
             tokens_naive=plan.tokens_naive,
-            gpu_seconds=round(_gpu_seconds(world)),
+            gpu_seconds=round(world.gpu_seconds),
+            flops=shown(plan.operations.total),
+            evaluation_flops=shown(plan.operations.evaluation),
         ),
         report_uri=_report(world, store),
     )
@@ -108,7 +114,8 @@ def _decisions(world: World, status: CPTExperimentStatus) -> Iterator[str]:
     if best := status.best:
         scores = f"target {best.target}" + (f" ({best.target_interval})" if best.target_interval else "")
         scores += f", retention {best.retention}" if best.retention else ""
-        yield f"best: {best.dataset or MIX} at {best.learning_rate}, {amount(best.tokens)} tokens: {scores}"
+        share = f"{best.soup_weight} of " if best.soup_weight else ""
+        yield f"best: {share}{best.dataset or MIX} at {best.learning_rate}, {amount(best.tokens)} tokens: {scores}"
     yield from (f"{name}: {choice.reason}" for name, choice in _choices(world).items())
     yield from (f"{name}: {answer.reason}" for name, answer in screened.items())
     yield from (f"{name}: {choice.reason}" for name, choice in _lasting(world).items())
@@ -178,16 +185,13 @@ def _by_hand(world: World) -> Iterator[tuple[str, str, str]]:
             yield (job.name, job.digest.short, _outcome(world, job) or "")
 
 
-def _gpu_seconds(world: World) -> float:
-    own = (world.outcomes.get(digest) for digest in world.memory.attempts)
-    return sum(outcome.result.gpu_seconds for outcome in own if isinstance(outcome, Succeeded))
-
-
 def _places(world: World, store: str, logs: Path) -> Iterator[tuple[str, str]]:
     """By what lies there."""
     best = world.plan.best
     outcome = world.outcomes.get(best.digest) if best else None
-    if best and isinstance(outcome, Succeeded) and outcome.result.checkpoint:
+    if best and best.soup_weight:
+        yield ("best", f"{store}/{export_prefix(world.namespace, best.digest)}")
+    elif best and isinstance(outcome, Succeeded) and outcome.result.checkpoint:
         prefix = data_prefix(world.namespace, best.digest)
         yield ("best", f"{store}/{prefix}{outcome.result.checkpoint.manifest}")
     for stage in world.plan.stages:

@@ -35,7 +35,7 @@ from kubectl_cpt.machine.world import Job
 
 TRAINER = (sys.executable, "-m", "cpt_trainer")
 _TAIL_BYTES = 64 * 1024
-_NOT_INHERITED = ("CPT_TRIAL", "CPT_STORE", "CPT_METRICS_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
+NOT_INHERITED = ("CPT_TRIAL", "CPT_STORE", "CPT_METRICS_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
 """A pod's variables: they would make a trial believe that it is one."""
 
 
@@ -94,7 +94,7 @@ class Attempting:
             self.number = self.count(self.digest)
             record = record_of.opened(record.model_copy(update={"total": self.number - 1}), datetime.now(UTC))
             end = await self._attempt()
-            outcome = await asyncio.to_thread(read_result, self.machine, self.job)
+            outcome = await asyncio.to_thread(read_result, self.machine.store, self.machine.namespace, self.job)
             if outcome is not None:
                 return outcome
             if self.stopping:
@@ -180,7 +180,7 @@ class Attempting:
         processes = machine.processes_of(resources)
         threads = max(1, (os.cpu_count() or 1) // (machine.parallel * processes))
         environment = {"OMP_NUM_THREADS": str(threads)} | {
-            name: value for name, value in machine.environment.items() if name not in _NOT_INHERITED
+            name: value for name, value in machine.environment.items() if name not in NOT_INHERITED
         }
         if machine.store.address.sources:
             environment["CPT_SOURCES"] = machine.store.address.sources
@@ -195,12 +195,12 @@ class Attempting:
 # --- what the store and the logs say --------------------------------------------------------------------------------
 
 
-def read_result(machine: Machine, job: Job) -> Outcome | None:
+def read_result(store: Store, namespace: str, job: Job) -> Outcome | None:
     """What the trial committed; None when it has not happened."""
     assert job.digest is not None
-    key = result_key(machine.namespace, job.digest)
+    key = result_key(namespace, job.digest)
     try:
-        return Succeeded(Result.believed(machine.store.get(key), job.digest, job.spec))
+        return Succeeded(Result.believed(store.get(key), job.digest, job.spec))
     except MissingError:
         return None
     except DocumentError as error:

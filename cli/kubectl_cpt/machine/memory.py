@@ -15,6 +15,9 @@ from cpt_api.values import Digest
 from cpt_trainer.errors import MissingError
 from cpt_trainer.store import Store
 from kubectl_cpt.errors import CliError
+from kubectl_cpt.manifest import Manifests
+
+_TRIALS_ALONE = "trials"
 
 
 class Memory(Model):
@@ -32,6 +35,11 @@ class Memory(Model):
     def with_attempt(self, digest: Digest) -> Memory:
         """After another attempt."""
         return self.model_copy(update={"attempts": {**self.attempts, digest: self.attempts.get(digest, 0) + 1}})
+
+
+def name_of(manifests: Manifests) -> str:
+    """Under which it is kept."""
+    return manifests.experiment.name if manifests.experiment else _TRIALS_ALONE
 
 
 def key_of(namespace: str, name: str) -> str:

@@ -122,7 +122,7 @@ class Session:
 
         async def read(job: Job) -> Outcome | None:
             async with gate:
-                return await asyncio.to_thread(read_result, self.machine, job)
+                return await asyncio.to_thread(read_result, self.machine.store, self.machine.namespace, job)
 
         answers = await asyncio.gather(*(read(job) for job in jobs))
         for job, outcome in zip(jobs, answers, strict=True):

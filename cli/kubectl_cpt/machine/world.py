@@ -17,14 +17,14 @@ from functools import cached_property
 from cpt_api import PROTOCOL
 from cpt_api.conditions import Reason
 from cpt_api.digest import trial_digest
-from cpt_api.experiment import CPTExperimentSpec, TrialFailure
+from cpt_api.experiment import Budget, CPTExperimentSpec, TrialFailure
 from cpt_api.model import sha256
 from cpt_api.names import trial_name
 from cpt_api.result import Outcome as ResultOutcome
 from cpt_api.result import Result
 from cpt_api.trial import CPTTrialSpec, TrialType
 from cpt_api.values import Digest, Tokens
-from cpt_operator.plan import Context, Failed, Finding, Look, Outcome, Plan, Succeeded, plan
+from cpt_operator.plan import Context, Earlier, Failed, Finding, Look, Outcome, Plan, Succeeded, plan
 from cpt_operator.resolve import Input, State, preflight_names, resolve, trial_digests, trial_names
 from cpt_operator.resolve import World as References
 from kubectl_cpt.errors import CliError
@@ -67,6 +67,7 @@ class World:
         self.namespace = _only_namespace(manifests)
         self.memory = memory
         self.outcomes: dict[Digest, Outcome] = {}
+        self._earlier = Earlier()
         # what stalled an earlier run may have been mended since: then one more look is due
         self._may_look_again = bool(memory.looks)
         if manifests.experiment:
@@ -91,7 +92,7 @@ class World:
         self._forget()
 
     def _forget(self) -> None:
-        for derived in ("plan", "jobs", "_by_hand"):
+        for derived in ("plan", "jobs", "_by_hand", "_names"):
             self.__dict__.pop(derived, None)
 
     # --- the plan -----------------------------------------------------------------------------------------------------
@@ -111,7 +112,8 @@ class World:
             base=self.base,
             experiment=experiment.name,
         )
-        return plan(experiment.spec, context, {d: self._told(d, outcome) for d, outcome in self.outcomes.items()})
+        told = {digest: self._told(digest, outcome) for digest, outcome in self.outcomes.items()}
+        return plan(experiment.spec, context, told, self._earlier)
 
     def _told(self, digest: Digest, outcome: Outcome) -> Outcome:
         """As the planner needs it: whose result existed before is reused."""
@@ -146,11 +148,21 @@ class World:
             job for job in self.jobs if job.digest is not None and job.waits is None and job.digest not in self.outcomes
         )
 
+    @cached_property
+    def _names(self) -> Mapping[Digest, str]:
+        """Of planned trials."""
+        experiment = self._experiment
+        return {
+            planned.digest: trial_name(experiment.name, uid_of(experiment), planned.spec.type, planned.digest)
+            for planned in (self.plan.trials if experiment else ())
+            if experiment
+        }
+
     def _planned(self) -> Iterator[Job]:
         experiment = self._experiment
         for planned in self.plan.trials if experiment else ():
             assert experiment is not None
-            name = trial_name(experiment.name, uid_of(experiment), planned.spec.type, planned.digest)
+            name = self._names[planned.digest]
             found = resolve(planned.spec, self._references(planned.spec, {}, planned=True))
             waits = found if isinstance(found, Finding) else None
             title, spec = planned.title, planned.spec
@@ -183,7 +195,7 @@ class World:
     def _references(self, spec: CPTTrialSpec, jobs: Mapping[str, Job], *, planned: bool) -> References:
         ours = {job.digest for job in jobs.values()} | self.outcomes.keys()
         digests = {  # of those that nobody here makes the trainer will say whether the store has them
-            digest: [Input(digest.short, self._state(digest), digest)]
+            digest: [Input(self._names.get(digest, digest.short), self._state(digest), digest)]
             for digest in trial_digests(spec)
             if planned or digest in ours
         }
@@ -229,13 +241,18 @@ class World:
         if limit is not None and len(failed) > limit:
             text = f"{len(failed)} trials failed, {limit} are accepted (scheduling)"
             return Finding(Reason.TOO_MANY_FAILURES, text)
-        budget = spec.budget.tokens if spec.budget else None
-        if budget is not None and self.tokens_trained >= budget and not self.plan.complete:
-            text = (
-                f"{Tokens(self.tokens_trained)} tokens are trained, budget.tokens is {budget}: raise it and run again"
-            )
-            return Finding(Reason.BUDGET_EXHAUSTED, text)
-        return None
+        spent = "" if self.plan.complete else self._spent(spec.budget or Budget())
+        return Finding(Reason.BUDGET_EXHAUSTED, f"{spent}: raise it and run again") if spent else None
+
+    def _spent(self, budget: Budget) -> str:
+        """Which of them is used up, in words."""
+        left = any(job.tokens and job.stage != BY_HAND and job.digest not in self.outcomes for job in self.jobs)
+        if budget.tokens is not None and self.tokens_trained >= budget.tokens and left:
+            return f"{Tokens(self.tokens_trained)} tokens are trained, budget.tokens is {budget.tokens}"
+        used = self.gpu_seconds / 3600
+        if budget.gpu_hours is not None and used >= float(budget.gpu_hours):
+            return f"{used:.3g} GPU-hours are used, budget.gpuHours is {budget.gpu_hours}"
+        return ""
 
     def stuck(self) -> list[str]:
         """Why nothing can start though something is left to do; asked for when nothing runs."""
@@ -263,6 +280,12 @@ class World:
     def tokens_trained(self) -> int:
         """By trials that runs on this store have started for this experiment; equal ones of others are free."""
         return sum(job.tokens for job, _ in self._ended() if job.digest in self.memory.attempts)
+
+    @property
+    def gpu_seconds(self) -> float:
+        """Of the attempts that committed, likewise."""
+        own = (outcome for job, outcome in self._ended() if job.digest in self.memory.attempts)
+        return sum(outcome.result.gpu_seconds for outcome in own if isinstance(outcome, Succeeded))
 
     @property
     def tokens_reused(self) -> int:

@@ -20,7 +20,6 @@ from cpt_operator.plan.trials import sized
 from cpt_operator.plan.types import Finding
 from cpt_operator.records import TrialRecord
 from cpt_operator.settings import Settings
-from cpt_operator.status import has_ended, is_at_work
 
 # --- what may be asked for --------------------------------------------------------------------------------------------
 
@@ -118,7 +117,7 @@ def no_place(
     `is_starting` tells of attempts that are just being recorded, `is_in_line` of who waits for nothing but a place.
     """
     others = [sibling for sibling in siblings if sibling.uid != trial.uid]
-    at_work = sum(is_at_work(other.status) or is_starting(other.key) for other in others)
+    at_work = sum(other.standing.is_at_work or is_starting(other.key) for other in others)
     if at_work >= places:
         return Finding(Reason.QUEUED, f"all {places} places of the experiment (parallelTrials) are taken")
     ahead = sum(place_of(other) < place_of(trial) and _waits(other, is_in_line) for other in others)
@@ -133,7 +132,7 @@ def no_gpus(
     """Why the namespace's GPUs do not suffice for `wanted` more now."""
     if cap is None or wanted == 0:
         return None
-    used = sum(_gpus_of(other, settings) for other in others if is_at_work(other.status) or is_starting(other.key))
+    used = sum(_gpus_of(other, settings) for other in others if other.standing.is_at_work or is_starting(other.key))
     if used + wanted <= cap:
         return None
     return Finding(Reason.QUEUED, f"the namespace may have {cap} GPUs; {used} are in use and this trial needs {wanted}")
@@ -155,5 +154,5 @@ def next_in_line(siblings: Iterable[TrialRecord], places: int, is_in_line: Calla
 
 
 def _waits(trial: TrialRecord, is_in_line: Callable[[Key], bool]) -> bool:
-    busy = trial.deleting or is_at_work(trial.status) or has_ended(trial.status)
+    busy = trial.deleting or trial.standing.is_at_work or trial.standing.has_ended
     return is_in_line(trial.key) and not busy

@@ -82,5 +82,7 @@ def run_of(run: Body, *, stop: bool) -> Body:
 
 def run_differs(spec: Body, run: Body) -> bool:
     """Whether a trial's run block is not what its experiment wants; `cancel` is the user's."""
-    present = {key: value for key, value in (spec.get("run") or {}).items() if key != "cancel"}
+    present: Body = spec.get("run") or {}
+    if "cancel" in present:
+        present = {key: value for key, value in present.items() if key != "cancel"}
     return present != run

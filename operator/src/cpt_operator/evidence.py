@@ -22,8 +22,9 @@ from cpt_operator.artifacts import Present, Refused, Unreachable
 from cpt_operator.plan import Context, Failed, Finding, Look, Outcome, Succeeded
 from cpt_operator.records import ExperimentRecord, TrialRecord
 from cpt_operator.runtime import Runtime
-from cpt_operator.status import Phase, has_ended, has_failed, has_succeeded, message_of, reason_of
-from cpt_operator.summary import State, is_preflight, is_reused
+from cpt_operator.standing import message_of
+from cpt_operator.status import Phase
+from cpt_operator.summary import State, is_preflight
 
 _LOOK_AGAIN_SECONDS = 600
 
@@ -47,20 +48,21 @@ async def gather(
     usable = await runtime.artifacts.check()
     if isinstance(usable, Refused | Unreachable):
         return _no_store(usable)
+    revision = runtime.store.revision_of(record.uid)
     children = [child for child in runtime.store.trials_of(record.uid) if child.digest]
-    answers = {child.uid: known for child in children if (known := _known(runtime, record, child)) is not None}
-    unread = [child for child in children if has_succeeded(child.status) and child.uid not in answers]
-    for child, answer in zip(unread, await asyncio.gather(*(_read(runtime, record, c) for c in unread)), strict=True):
-        if isinstance(answer, Refused | Unreachable):
-            return _no_store(answer)
-        answers[child.uid] = answer
-    outcomes = {Digest(child.digest or ""): answers[child.uid] for child in children if child.uid in answers}
+    outcomes = runtime.memory.known(record.key, revision)
+    if outcomes is None:
+        read = await _outcomes(runtime, record, children, revision)
+        if isinstance(read, Refused | Unreachable):
+            return _no_store(read)
+        outcomes = read
     base = _base(runtime, record, spec, children)
-    look_again_seconds = _look_again_seconds(runtime, children)
+    preflights = [child for child in children if is_preflight(child)]
+    look_again_seconds = _look_again_seconds(runtime, preflights)
     context = Context(
         experiment_uid=record.uid,
         protocol=protocol_of(status, children),
-        looks=_looks(children, outcomes),
+        looks=_looks(preflights, outcomes),
         look_again=look_again_seconds == 0,
         base=base if isinstance(base, Digest) else None,
         image_digest=image_digest(spec.resources.image if spec.resources else None),
@@ -84,11 +86,28 @@ def _no_store(answer: Refused | Unreachable) -> State:
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
+async def _outcomes(
+    runtime: Runtime, record: ExperimentRecord, children: Sequence[TrialRecord], revision: int
+) -> Mapping[Digest, Outcome] | Refused | Unreachable:
+    """What the trials answered; each result is read once, all of them are gone through once per revision."""
+    answers = {child.uid: known for child in children if (known := _known(runtime, record, child)) is not None}
+    unread = [child for child in children if child.standing.has_succeeded and child.uid not in answers]
+    read = await asyncio.gather(*(_read(runtime, record, child) for child in unread))
+    for child, answer in zip(unread, read, strict=True):
+        if isinstance(answer, Refused | Unreachable):
+            return answer
+        answers[child.uid] = answer
+    outcomes = {child.digest: answers[child.uid] for child in children if child.digest and child.uid in answers}
+    if all(isinstance(answer, Succeeded) for answer in read):  # what was not there is asked for again
+        runtime.memory.keep_known(record.key, revision, outcomes)
+    return outcomes
+
+
 def _known(runtime: Runtime, record: ExperimentRecord, child: TrialRecord) -> Outcome | None:
     """What needs no read: a failure, and a result that was read before."""
-    if has_failed(child.status):
-        return Failed(reason_of(child.status), message_of(child.status))
-    if not has_succeeded(child.status):
+    if child.standing.has_failed:
+        return Failed(child.standing.reason, message_of(child.status))
+    if not child.standing.has_succeeded:
         return None
     return runtime.memory.recall(record.key, child.uid, child.resource_version)
 
@@ -98,7 +117,7 @@ async def _read(runtime: Runtime, record: ExperimentRecord, child: TrialRecord) 
     spec = CPTTrialSpec.model_validate(child.spec)
     answer = await runtime.artifacts.result(child.namespace, Digest(child.digest or ""), spec)
     if isinstance(answer, Present):
-        outcome = Succeeded(answer.document, reused=is_reused(child.status))
+        outcome = Succeeded(answer.document, reused=child.standing.is_reused)
         runtime.memory.remember(record.key, child.uid, child.resource_version, outcome)
         return outcome
     if isinstance(answer, Refused | Unreachable):
@@ -107,20 +126,19 @@ async def _read(runtime: Runtime, record: ExperimentRecord, child: TrialRecord) 
     return Failed(Reason.RESULT_INVALID, f"the result of {child.name} is not in the store any more: delete the trial")
 
 
-def _looks(children: Sequence[TrialRecord], outcomes: Mapping[Digest, Outcome]) -> tuple[Look, ...]:
-    """Preflights by round."""
+def _looks(preflights: Sequence[TrialRecord], outcomes: Mapping[Digest, Outcome]) -> tuple[Look, ...]:
+    """By round."""
     looks = [
-        Look(CPTTrialSpec.model_validate(child.spec), outcomes.get(Digest(child.digest or "")))
-        for child in children
-        if is_preflight(child)
+        Look(CPTTrialSpec.model_validate(child.spec), outcomes.get(child.digest) if child.digest else None)
+        for child in preflights
     ]
     return tuple(sorted(looks, key=lambda look: look.spec.preflight.round if look.spec.preflight else 0))
 
 
-def _look_again_seconds(runtime: Runtime, children: Sequence[TrialRecord]) -> float:
+def _look_again_seconds(runtime: Runtime, preflights: Sequence[TrialRecord]) -> float:
     """How long until inputs with findings are looked at again."""
-    looks = [child for child in children if is_preflight(child) and has_ended(child.status)]
-    ends = [str(end) for child in looks if (end := child.status.get("completionTime"))]
+    ended = [child for child in preflights if child.standing.has_ended]
+    ends = [str(end) for child in ended if (end := child.status.get("completionTime"))]
     if not ends:
         return 0.0
     return max(0.0, _LOOK_AGAIN_SECONDS - rfc3339.seconds_between(max(ends), runtime.now()))
@@ -140,9 +158,9 @@ def _base(
     if settled:
         return settled
     trial = runtime.store.trial(record.namespace, name)
-    if trial is None or not has_ended(trial.status):
+    if trial is None or not trial.standing.has_ended:
         return Finding(Reason.WAITING_FOR_MODEL, f"waits until trial {name} has succeeded")
-    if has_failed(trial.status) or reason_of(trial.status) == Reason.DIVERGED:
+    if trial.standing.has_failed or trial.standing.reason == Reason.DIVERGED:
         return Finding(
             Reason.INPUT_FAILED, f"trial {name}, which should make the base, ended with {message_of(trial.status)}"
         )

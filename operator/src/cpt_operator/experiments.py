@@ -5,12 +5,13 @@
     turn n   the last Decide answered   -> Succeeded=True, the best arm and the bill in the status
 
 A turn makes at most 50 writes and comes back at once, so that a big experiment starves nobody. Nothing is planned again
-while the evidence is the same. Price of a turn with 1,000 trials: 15 ms; 0.3 s when the evidence changed.
+while the evidence is the same. Price of a turn with 5,000 trials: 10 ms; 0.4 s when the evidence changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 import structlog
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from cpt_api import KNOWN_PROTOCOLS
 from cpt_api.conditions import Condition, ConditionType, Reason
 from cpt_api.experiment import CPTExperimentSpec, CPTExperimentStatus
-from cpt_api.layout import REPORT_PAGE, data_prefix
+from cpt_api.layout import REPORT_PAGE, data_prefix, export_prefix
 from cpt_api.trial import Resources, TrialType
 from cpt_api.values import Digest
 from cpt_operator.admission import complete_resources, next_in_line, not_allowed
@@ -27,16 +28,21 @@ from cpt_operator.children import Expansion, expanded, manifest, run_differs, ru
 from cpt_operator.cluster import AlreadyExists, Forbidden, Rejected
 from cpt_operator.evidence import Evidence, gather
 from cpt_operator.experimentstatus import is_mere_progress, next_status, stuck_status
+from cpt_operator.family import Family
 from cpt_operator.kinds import DIGEST_ANNOTATION, Key, Kind
 from cpt_operator.plan import Plan, PlannedTrial, plan
 from cpt_operator.records import Body, ExperimentRecord, TrialRecord
 from cpt_operator.runtime import Requeue, Runtime
-from cpt_operator.status import Phase, has_ended, has_succeeded
+from cpt_operator.spending import NOTHING, Spent, open_attempt
+from cpt_operator.standing import has_succeeded
+from cpt_operator.status import Phase
 from cpt_operator.summary import (
     ExperimentView,
     State,
     budget_exhausted,
+    is_beyond_budget,
     is_preflight,
+    seconds_to_budget,
     too_many_failures,
 )
 
@@ -79,7 +85,7 @@ def _is_whole(runtime: Runtime, record: ExperimentRecord, status: CPTExperimentS
     return (
         counts.succeeded + counts.failed == counts.total
         and len(children) == counts.total + counts.superseded
-        and all(has_ended(child.status) or child.spec.get("run", {}).get("suspend") for child in children)
+        and all(child.standing.has_ended or child.spec.get("run", {}).get("suspend") for child in children)
     )
 
 
@@ -123,20 +129,28 @@ async def _advance(
         text = f"the plan has {len(made.trials)} trials, {cap} are allowed: take fewer datasets, rates or rungs"
         return await _write_state(runtime, record, before, State(Phase.STUCK, Reason.NOT_ALLOWED, text))
     view = _view(runtime, record, spec, before, expansion, evidence)
-    left, refused = await _make(runtime, record, view, expansion)
-    if refused is not None:
-        await _write_state(runtime, record, before, refused)
+    done = await _make(runtime, record, view, expansion)
+    if done.refused is not None:
+        await _write_state(runtime, record, before, done.refused)
         return Requeue(_REFUSED_SECONDS)
-    view = _view(runtime, record, spec, before, expansion, evidence)
+    if done.writes:
+        view = _view(runtime, record, spec, before, expansion, evidence)
     protocol = evidence.context.protocol
     requeue = await _write(runtime, record, before, next_status(view, protocol, record.generation, _VERSION))
     if made.complete:
         runtime.memory.forget(record.key)
-    if left:
+    if done.has_more:
         return Requeue(0)
     if made.finding and made.finding.reason is Reason.PREFLIGHT_FAILED:
         return Requeue(max(1.0, evidence.look_again_seconds))
-    return requeue
+    return _sooner(requeue, seconds_to_budget(view))
+
+
+def _sooner(requeue: Requeue | None, seconds: float | None) -> Requeue | None:
+    """Whichever comes first; at most once a second."""
+    if seconds is None or (requeue and requeue.after_seconds <= seconds):
+        return requeue
+    return Requeue(max(1.0, seconds))
 
 
 def _expansion(runtime: Runtime, record: ExperimentRecord, spec: CPTExperimentSpec, evidence: Evidence) -> Expansion:
@@ -145,7 +159,7 @@ def _expansion(runtime: Runtime, record: ExperimentRecord, spec: CPTExperimentSp
     known = runtime.memory.expansion(record.key, question)
     if known is not None:
         return known
-    expansion = expanded(record, plan(spec, evidence.context, evidence.outcomes))
+    expansion = expanded(record, plan(spec, evidence.context, evidence.outcomes, runtime.memory.earlier(record.key)))
     runtime.memory.keep_expansion(record.key, question, expansion)
     return expansion
 
@@ -159,19 +173,39 @@ def _view(
     evidence: Evidence,
 ) -> ExperimentView:
     looks = evidence.context.looks
-    children = runtime.store.trials_of(record.uid)
+    family = _family(runtime, record, expansion)
     return ExperimentView(
         spec=spec,
         plan=expansion.plan,
-        children={child.name: child for child in children},
-        planned=expansion.planned,
+        family=family,
         base=evidence.base,
         before=before,
         now=runtime.now(),
-        in_line={child.name for child in children if runtime.memory.is_in_line(child.key)},
+        in_line={child.name for child in family.open if runtime.memory.is_in_line(child.key)},
         looking_again=len(looks) > 1 and looks[-1].outcome is None,
         report_uri=_report_uri(runtime, record, expansion.plan),
+        spent=_spent(runtime, spec, family),
+        model_uri=_model_uri(runtime, record, expansion.plan),
     )
+
+
+def _spent(runtime: Runtime, spec: CPTExperimentSpec, family: Family) -> Spent:
+    """Attempts that are open grow with time, so this is asked anew every turn, where anybody wants to know."""
+    if spec.budget is None or spec.budget.gpu_hours is None:
+        return NOTHING
+    at_work = (open_attempt(child, runtime.store, runtime.now()) for child in family.at_work)
+    return sum(at_work, Spent(family.gpu_seconds))
+
+
+def _family(runtime: Runtime, record: ExperimentRecord, expansion: Expansion) -> Family:
+    """The trials; the last walk over them where none has changed."""
+    revision = runtime.store.revision_of(record.uid)
+    known = runtime.memory.family(record.key, expansion, revision)
+    if known is not None:
+        return known
+    family = Family(expansion.planned, {child.name: child for child in runtime.store.trials_of(record.uid)})
+    runtime.memory.keep_family(record.key, expansion, revision, family)
+    return family
 
 
 def _report_uri(runtime: Runtime, record: ExperimentRecord, made: Plan) -> str | None:
@@ -180,20 +214,36 @@ def _report_uri(runtime: Runtime, record: ExperimentRecord, made: Plan) -> str |
     return f"{runtime.settings.artifact_store.uri}/{data_prefix(record.namespace, made.report)}{REPORT_PAGE}"
 
 
-async def _make(
-    runtime: Runtime, record: ExperimentRecord, view: ExperimentView, expansion: Expansion
-) -> tuple[bool, State | None]:
-    """Create what is missing and bring `run` blocks up to date. Whether something is left; why one cannot be made."""
+def _model_uri(runtime: Runtime, record: ExperimentRecord, made: Plan) -> str | None:
+    if made.best is None or made.best.soup_weight is None:
+        return None
+    return f"{runtime.settings.artifact_store.uri}/{export_prefix(record.namespace, made.best.digest)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a turn did about the trials."""
+
+    writes: int
+    has_more: bool = False
+    """Something is left for the next turn."""
+    refused: State | None = None
+    """Why one cannot be made."""
+
+
+async def _make(runtime: Runtime, record: ExperimentRecord, view: ExperimentView, expansion: Expansion) -> _Made:
+    """Create what is missing and bring `run` blocks up to date."""
     all_stop = bool(view.spec.suspend) or too_many_failures(view) is not None
-    no_tokens = budget_exhausted(view) is not None
     writes = 0
-    for order, (name, planned) in enumerate(view.planned.items()):
-        run = run_of(expansion.runs[name], stop=all_stop or (no_tokens and planned.tokens > 0))
-        child = view.children.get(name)
-        if (child is None and all_stop) or (child is not None and not _must_change(child, run)):
+    for order, name in view.family.unsettled:
+        planned, child = expansion.planned[name], view.family.children.get(name)
+        if all_stop if child is None else child.deleting:
+            continue
+        run = run_of(expansion.runs[name], stop=all_stop or is_beyond_budget(view, planned))
+        if child is not None and not run_differs(child.spec, run):
             continue
         if writes == _WRITES_PER_TURN:
-            return True, None
+            return _Made(writes, has_more=True)
         writes += 1
         if child is not None:
             await runtime.cluster.apply_run(child, run)
@@ -201,10 +251,10 @@ async def _make(
         # beyond the budget too: whose result exists is reused, and costs nothing
         refused = await _create(runtime, record, planned, manifest(record, planned, order, run))
         if refused is not None:
-            return False, refused
-    for child in view.superseded:
-        await _tidy(runtime, view, child, stop=all_stop or no_tokens)
-    return False, None
+            return _Made(writes, refused=refused)
+    for child in view.family.superseded:
+        writes += await _tidy(runtime, view, child, stop=all_stop or budget_exhausted(view) is not None)
+    return _Made(writes)
 
 
 async def _create(runtime: Runtime, record: ExperimentRecord, planned: PlannedTrial, body: Body) -> State | None:
@@ -222,27 +272,28 @@ async def _create(runtime: Runtime, record: ExperimentRecord, planned: PlannedTr
     return None
 
 
-def _must_change(child: TrialRecord, run: Body) -> bool:
-    return not has_ended(child.status) and not child.deleting and run_differs(child.spec, run)
-
-
 def _is_ours(made: AlreadyExists, record: ExperimentRecord, digest: Digest) -> bool:
     return made.record.owner_uid == record.uid and made.record.annotations.get(DIGEST_ANNOTATION) == digest
 
 
-async def _tidy(runtime: Runtime, view: ExperimentView, child: TrialRecord, *, stop: bool) -> None:
-    """A trial that the plan does not hold (now) is kept, and stops when it cannot come back; old looks go."""
+async def _tidy(runtime: Runtime, view: ExperimentView, child: TrialRecord, *, stop: bool) -> bool:
+    """A trial that the plan does not hold (now) is kept, and stops when it cannot come back; old looks go.
+
+    Whether that took a write.
+    """
     if child.deleting:
-        return
-    if is_preflight(child) and has_ended(child.status):
-        if not view.planned:  # an invalid manifest has no plan: what was resolved stays
-            return
+        return False
+    if is_preflight(child) and child.standing.has_ended:
+        if not view.family.planned:  # an invalid manifest has no plan: what was resolved stays
+            return False
         await runtime.cluster.delete(child)
-    elif (stop or view.plan.complete) and not has_ended(child.status):
-        run: Mapping[str, object] = child.spec.get("run") or {}
-        if not run.get("suspend"):
-            own = {key: value for key, value in run.items() if key != "cancel"}
-            await runtime.cluster.apply_run(child, run_of(own, stop=True))
+        return True
+    run: Mapping[str, object] = child.spec.get("run") or {}
+    if not (stop or view.plan.complete) or child.standing.has_ended or run.get("suspend"):
+        return False
+    own = {key: value for key, value in run.items() if key != "cancel"}
+    await runtime.cluster.apply_run(child, run_of(own, stop=True))
+    return True
 
 
 # --- the status -------------------------------------------------------------------------------------------------------

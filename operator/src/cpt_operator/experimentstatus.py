@@ -5,18 +5,17 @@ All of it is derived: whoever deletes the status gets the same again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from cpt_api.conditions import Reason
-from cpt_api.experiment import Best, CPTExperimentStatus, Ledger, TrialCounts
+from cpt_api.experiment import Best, CPTExperimentStatus, Ledger
 from cpt_api.values import Tokens
 from cpt_operator import rfc3339
 from cpt_operator.plan import ENDED_STAGES
-from cpt_operator.records import TrialRecord
-from cpt_operator.status import Phase, experiment_conditions, has_ended, has_failed, has_succeeded, is_at_work
-from cpt_operator.summary import ExperimentView, State, is_reused, state_of, tokens_of
+from cpt_operator.plan.bill import shown
+from cpt_operator.status import Phase, experiment_conditions
+from cpt_operator.summary import ExperimentView, State, state_of
 
 _MERE_PROGRESS = frozenset({Reason.RUNNING, Reason.QUEUED})
 """Reasons that change to and fro while all is well."""
@@ -33,7 +32,7 @@ def stuck_status(before: CPTExperimentStatus, state: State, generation: int, now
 def next_status(view: ExperimentView, protocol: int, generation: int, version: str | None) -> CPTExperimentStatus:
     """The whole status."""
     plan, state = view.plan, state_of(view)
-    counts = _counts(view)
+    counts = view.family.counts
     ended = counts.succeeded + counts.failed
     percent = 100 if plan.complete else _percent(view)
     update: dict[str, Any] = {
@@ -66,79 +65,49 @@ def _significant(status: CPTExperimentStatus) -> tuple[Any, ...]:
     return conditions, status.observed_generation, found, status.trials.failed
 
 
-def _counts(view: ExperimentView) -> TrialCounts:
-    mine = view.mine
-    succeeded = sum(has_succeeded(child.status) for child in mine)
-    failed = sum(has_failed(child.status) for child in mine)
-    running = sum(is_at_work(child.status) for child in mine)
-    return TrialCounts(
-        total=len(view.planned),
-        running=running,
-        queued=len(view.planned) - succeeded - failed - running,
-        succeeded=succeeded,
-        failed=failed,
-        reused=sum(is_reused(child.status) for child in mine),
-        superseded=len(view.children) - len(mine),
-    )
-
-
 def _percent(view: ExperimentView) -> int:
     """Of the tokens that are planned or lie ahead."""
-    total: int = sum(planned.tokens for planned in view.planned.values())
-    if not total:
-        return 0
-    total += view.plan.tokens_ahead
-    done = 0
-    for name, planned in view.planned.items():
-        child = view.children.get(name)
-        if child is not None and planned.tokens:
-            ended = has_ended(child.status)
-            done += planned.tokens if ended else min(planned.tokens, tokens_of(child.status))
-    return min(99, 100 * done // total)
+    planned = view.family.tokens_planned
+    return min(99, 100 * view.family.tokens_done // (planned + view.plan.tokens_ahead)) if planned else 0
 
 
 def _eta(view: ExperimentView) -> str | None:
     """By the tokens per second so far, waiting included; to the minute, and None while that says nothing."""
-    begins = [begin for child in view.children.values() if (begin := child.status.get("startTime"))]
-    if not begins or not view.tokens_trained:
+    family = view.family
+    if not family.started or not family.tokens_trained:
         return None
-    elapsed_seconds = rfc3339.seconds_between(min(begins), view.now)
-    left = sum(
-        max(0, planned.tokens - (tokens_of(view.children[name].status) if name in view.children else 0))
-        for name, planned in view.planned.items()
-        if planned.tokens and not view.has_ended(name)
-    )
-    left += view.plan.tokens_ahead
+    elapsed_seconds = rfc3339.seconds_between(family.started, view.now)
+    left = family.tokens_left + view.plan.tokens_ahead
     if elapsed_seconds < 60 or not left:
         return None
-    seconds = min(elapsed_seconds * left / view.tokens_trained, 10 * 365 * 86_400)
+    seconds = min(elapsed_seconds * left / family.tokens_trained, 10 * 365 * 86_400)
     return rfc3339.text((view.now + timedelta(seconds=seconds)).replace(second=0))
 
 
 def _saved(view: ExperimentView) -> str | None:
     """Part of the naive protocol's tokens that this plan does not train; negative where controls cost more."""
     naive = view.plan.tokens_naive
-    if not naive or not any(planned.tokens for planned in view.planned.values()):
+    if not naive or not view.family.tokens_planned:
         return None
-    reused = {child.name for child in view.mine if is_reused(child.status)}
-    own: int = sum(planned.tokens for name, planned in view.planned.items() if name not in reused)
-    own += view.plan.tokens_ahead
-    return f"{100 * (naive - own) // naive} %"
+    return f"{100 * (naive - view.family.tokens_own - view.plan.tokens_ahead) // naive} %"
 
 
 def _best(view: ExperimentView) -> Best | None:
     best = view.plan.best
     if best is None:
         return None
-    name = next((name for name, planned in view.planned.items() if planned.digest == best.digest), best.trial)
-    return best.model_copy(update={"trial": name})
+    name = next((name for name, planned in view.family.planned.items() if planned.digest == best.digest), best.trial)
+    return best.model_copy(update={"trial": name, "uri": view.model_uri})
 
 
 def _ledger(view: ExperimentView) -> Ledger:
-    children: Sequence[TrialRecord] = list(view.children.values())
+    family = view.family
     return Ledger(
-        tokens_trained=Tokens(view.tokens_trained),
-        tokens_reused=Tokens(sum(tokens_of(c.status) for c in children if is_reused(c.status))),
+        tokens_trained=Tokens(family.tokens_trained),
+        tokens_reused=Tokens(family.tokens_reused),
         tokens_naive=view.plan.tokens_naive,
-        gpu_seconds=sum(c.status.get("gpuSeconds") or 0 for c in children),
+        gpu_seconds=family.gpu_seconds,
+        evaluation_gpu_seconds=family.evaluation_gpu_seconds,
+        flops=shown(view.plan.operations.total),
+        evaluation_flops=shown(view.plan.operations.evaluation),
     )

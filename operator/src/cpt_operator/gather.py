@@ -30,7 +30,7 @@ from cpt_operator.plan.types import Finding
 from cpt_operator.records import JobRecord, PodRecord, TrialRecord
 from cpt_operator.resolve import Input, World, preflight_names, resolve, trial_digests, trial_names
 from cpt_operator.runtime import Runtime
-from cpt_operator.status import has_ended, has_succeeded, is_at_work, is_stalled
+from cpt_operator.standing import is_at_work
 
 PROGRESS = "progress"
 """What the memory calls a read of `progress.json`."""
@@ -95,7 +95,7 @@ async def _resolved(runtime: Runtime, record: TrialRecord, spec: CPTTrialSpec) -
     preflights = {}
     for name in preflight_names(spec):
         look = store.trial(namespace, name)
-        if look is None or not has_succeeded(look.status):
+        if look is None or not look.standing.has_succeeded:
             continue
         look_spec = CPTTrialSpec.model_validate(look.spec)
         answer = await runtime.artifacts.result(namespace, trial_digest(look_spec), look_spec)
@@ -223,7 +223,7 @@ def _holder(runtime: Runtime, record: TrialRecord, digest: Digest | None) -> str
     if starting is not None and starting != record.name:
         return starting
     equals = [e for e in runtime.store.trials_with_digest(record.namespace, digest) if e.uid != record.uid]
-    at_work = next((e.name for e in equals if is_at_work(e.status) and not e.deleting), None)
+    at_work = next((e.name for e in equals if e.standing.is_at_work and not e.deleting), None)
     if at_work or is_at_work(record.status):
         return at_work
     # an older one that waits for a place of its own experiment is no reason to leave ours unused
@@ -235,4 +235,4 @@ def _holder(runtime: Runtime, record: TrialRecord, digest: Digest | None) -> str
 def _may_work(runtime: Runtime, trial: TrialRecord) -> bool:
     run = trial.spec.get("run") or {}
     stopped = run.get("suspend") or run.get("cancel") or trial.deleting or is_orphan(runtime, trial)
-    return not (stopped or has_ended(trial.status) or is_stalled(trial.status))
+    return not (stopped or trial.standing.has_ended or trial.standing.is_stalled)

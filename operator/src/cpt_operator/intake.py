@@ -22,7 +22,7 @@ from cpt_api.conditions import Reason
 from cpt_operator.kinds import TRIAL_LABEL, Key, Kind
 from cpt_operator.queue import Queue
 from cpt_operator.records import ExperimentRecord, JobRecord, PodRecord, Record, TrialRecord
-from cpt_operator.status import has_ended, reason_of
+from cpt_operator.standing import has_ended
 from cpt_operator.store import Drift, Store
 
 _WAITS_FOR_TRIALS = frozenset({"", Reason.WAITING_FOR_INPUT, Reason.WAITING_FOR_EQUAL_TRIAL, Reason.INPUT_FAILED})
@@ -86,7 +86,7 @@ def _directly(record: Record) -> Iterator[Key]:
 def _waiting(store: Store, namespace: str, ended: AbstractSet[str]) -> Iterator[Key]:
     """Who waits for trials of these names and digests."""
     for trial in store.trials(namespace):
-        waits = reason_of(trial.status) in _WAITS_FOR_TRIALS
+        waits = trial.standing.reason in _WAITS_FOR_TRIALS
         if waits and (trial.digest in ended or _mentions(trial.spec, ended)):
             yield trial.key
     for experiment in store.experiments(namespace):

@@ -30,6 +30,7 @@ from pathlib import Path
 import kopf
 import structlog
 
+from cpt_operator import collector
 from cpt_operator.apiserver import ApiError, ApiServer, LoginError
 from cpt_operator.artifacts import Artifacts
 from cpt_operator.cluster import Cluster
@@ -220,6 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="the settings' YAML file")
     options = parser.parse_args(arguments)
     configure()
+    collector.relax()
     identity = os.environ.get("HOSTNAME") or socket.gethostname()  # of a pod its name, which a restart keeps
     kubeconfig = os.environ.get("KUBECONFIG")
     try:

@@ -11,13 +11,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from cpt_api.values import Digest
 from cpt_operator.children import Expansion
+from cpt_operator.family import Family
 from cpt_operator.kinds import Key
-from cpt_operator.plan import Outcome
+from cpt_operator.plan import Earlier, Outcome
 
 
 @dataclass(slots=True)
@@ -26,9 +28,15 @@ class _Work:
 
     outcomes: dict[str, tuple[int, Outcome]] = field(default_factory=dict)
     """By uid of the trial, with its resourceVersion."""
+    known: tuple[int, Mapping[Digest, Outcome]] = (0, {})
+    """All of them by digest, with the revision of the trials."""
     question: object = None
     """What the expansion was made from."""
     expansion: Expansion | None = None
+    earlier: Earlier = field(default_factory=Earlier)
+    """What one plan takes over from the one before."""
+    family: tuple[Expansion, int, Family] | None = None
+    """Of that expansion, at that revision of the trials."""
 
 
 class Memory:
@@ -96,15 +104,37 @@ class Memory:
         """That version of a trial answered so."""
         self._work[experiment].outcomes[trial_uid] = (resource_version, outcome)
 
+    def known(self, experiment: Key, revision: int) -> Mapping[Digest, Outcome] | None:
+        """What the trials answered at that revision of them, if all of it was read before."""
+        at, outcomes = self._work[experiment].known
+        return outcomes if at == revision else None
+
+    def keep_known(self, experiment: Key, revision: int, outcomes: Mapping[Digest, Outcome]) -> None:
+        """That is all that the trials have answered at that revision."""
+        self._work[experiment].known = (revision, outcomes)
+
     def expansion(self, experiment: Key, question: object) -> Expansion | None:
         """The last plan, if it was made from the same."""
         work = self._work[experiment]
         return work.expansion if work.question == question else None
 
+    def earlier(self, experiment: Key) -> Earlier:
+        """What the next plan may take over."""
+        return self._work[experiment].earlier
+
     def keep_expansion(self, experiment: Key, question: object, expansion: Expansion) -> None:
         """The plan that was made from `question`."""
         work = self._work[experiment]
         work.question, work.expansion = question, expansion
+
+    def family(self, experiment: Key, expansion: Expansion, revision: int) -> Family | None:
+        """The last walk over the trials, if plan and trials are the same."""
+        known = self._work[experiment].family
+        return known[2] if known and known[0] is expansion and known[1] == revision else None
+
+    def keep_family(self, experiment: Key, expansion: Expansion, revision: int, family: Family) -> None:
+        """Of that plan, at that revision of the trials."""
+        self._work[experiment].family = (expansion, revision, family)
 
     def forget(self, experiment: Key) -> None:
         """It is complete or gone."""

@@ -24,13 +24,12 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from cpt_api.values import Tokens
-from cpt_operator import rfc3339
-from cpt_operator.backends.pytorchjob import GPUS_ANNOTATION
 from cpt_operator.children import STAGE_ANNOTATION, TITLE_ANNOTATION
 from cpt_operator.queue import Queue
 from cpt_operator.recorder import QUEUE, Recorder
 from cpt_operator.records import ExperimentRecord, TrialRecord
-from cpt_operator.status import is_at_work, reason_of
+from cpt_operator.spending import open_attempt
+from cpt_operator.standing import reason_of
 from cpt_operator.store import Store
 
 TRIALS_MAX = 500
@@ -75,6 +74,9 @@ EXPERIMENT_GPU_SECONDS = Family(
     "cpt_experiment_gpu_seconds_total", "Pod time x GPUs of attempts that ended.", _EXPERIMENT, counts=True
 )
 EXPERIMENT_BUDGET = Family("cpt_experiment_budget_tokens", "spec.budget.tokens; absent without.", _EXPERIMENT)
+EXPERIMENT_BUDGET_GPU_SECONDS = Family(
+    "cpt_experiment_budget_gpu_seconds", "spec.budget.gpuHours in seconds; absent without.", _EXPERIMENT
+)
 EXPERIMENT_SCORE = Family(
     "cpt_experiment_score", "Of the best arm, in the suite's unit.", (*_EXPERIMENT, "suite", "role")
 )
@@ -118,6 +120,7 @@ FAMILIES = (
     EXPERIMENT_NAIVE,
     EXPERIMENT_GPU_SECONDS,
     EXPERIMENT_BUDGET,
+    EXPERIMENT_BUDGET_GPU_SECONDS,
     EXPERIMENT_SCORE,
     TRIAL_INFO,
     TRIAL_PHASE,
@@ -166,7 +169,7 @@ class Metrics(Collector):
         yield from self._process.collect()
 
     def _trials(self, scrape: _Scrape) -> None:
-        running = [trial for trial in self._store.trials() if is_at_work(trial.status)]
+        running = [trial for trial in self._store.trials() if trial.standing.is_at_work]
         running.sort(key=lambda trial: (trial.created, trial.name))  # who has series keeps them
         for trial in running[:TRIALS_MAX]:
             labels = (trial.namespace, trial.owner_name or "", trial.name)
@@ -178,18 +181,8 @@ class Metrics(Collector):
         scrape.add(TRIALS_DROPPED, (), max(0, len(running) - TRIALS_MAX))
 
     def _gpu_seconds(self, trial: TrialRecord) -> float:
-        attempts = trial.status["attempts"]
-        spent: float = attempts.get("gpuSeconds") or 0
-        began = attempts["last"][-1].get("runningTime")
-        if not began:
-            return spent
-        seconds = max(0.0, rfc3339.seconds_between(began, self._now()))
-        gpus = (
-            int(job.annotations.get(GPUS_ANNOTATION, "0")) * sum(job.replicas.values())
-            for job in self._store.jobs_of(trial.uid)
-            if not any(c.type in ("Succeeded", "Failed") and c.status == "True" for c in job.conditions)
-        )
-        return spent + seconds * sum(gpus)
+        ended: float = (trial.status.get("attempts") or {}).get("gpuSeconds") or 0
+        return ended + open_attempt(trial, self._store, self._now()).gpu_seconds
 
     def _health(self, scrape: _Scrape) -> None:
         store, queue = self._store.statistics(), self._queue.statistics()
@@ -235,9 +228,11 @@ def _experiment(scrape: _Scrape, record: ExperimentRecord) -> None:
     for phase in ("running", "queued", "succeeded", "failed"):
         scrape.add(EXPERIMENT_TRIALS, (*labels, phase), trials.get(phase) or 0)
     _ledger(scrape, labels, status.get("ledger") or {})
-    budget = (spec.get("budget") or {}).get("tokens")
-    if budget:
-        scrape.add(EXPERIMENT_BUDGET, labels, Tokens.parse(budget))
+    budget = spec.get("budget") or {}
+    if tokens := budget.get("tokens"):
+        scrape.add(EXPERIMENT_BUDGET, labels, Tokens.parse(tokens))
+    if hours := budget.get("gpuHours"):
+        scrape.add(EXPERIMENT_BUDGET_GPU_SECONDS, labels, 3600 * float(hours))
     _scores(scrape, labels, spec.get("evaluation") or {}, status.get("best") or {})
 
 

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from cpt_api import GROUP
+from cpt_api.values import Digest, Tokens
 from cpt_operator.kinds import DIGEST_ANNOTATION, Key, Kind
+from cpt_operator.standing import Standing, standing_of, tokens_of
 
 Body = Mapping[str, Any]
 """An object, or a part of it, as the API server speaks of it."""
@@ -64,20 +67,35 @@ class ExperimentRecord(Meta):
     status: Body
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TrialRecord(Meta):
-    """A CPTTrial."""
+    """A CPTTrial. Without slots, so that what is read off it is kept: an experiment may have thousands."""
 
     KIND: ClassVar[Kind] = Kind.TRIAL
 
     spec: Body
     status: Body
 
-    @property
-    def digest(self) -> str | None:
+    @cached_property
+    def key(self) -> Key:
+        """Its place in store and queue."""
+        return Key(self.KIND, self.namespace, self.name)
+
+    @cached_property
+    def digest(self) -> Digest | None:
         """As its status says, or before that as its maker noted: a lookup key, to be verified where it matters."""
         digest = self.status.get("digest") or self.annotations.get(DIGEST_ANNOTATION)
-        return digest if isinstance(digest, str) else None
+        return Digest(digest) if isinstance(digest, str) else None
+
+    @cached_property
+    def standing(self) -> Standing:
+        """What its status says."""
+        return standing_of(self.status)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """Trained so far."""
+        return tokens_of(self.status)
 
 
 @dataclass(frozen=True, slots=True)

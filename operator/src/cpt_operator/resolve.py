@@ -22,7 +22,7 @@ from cpt_api.trial import CPTTrialSpec, Source, TrialRef, TrialType
 from cpt_api.values import Digest
 from cpt_operator.plan.types import Finding
 from cpt_operator.records import TrialRecord
-from cpt_operator.status import has_failed, has_succeeded, reason_of
+from cpt_operator.standing import has_failed, has_succeeded, reason_of
 
 T = TypeVar("T")
 
@@ -129,6 +129,8 @@ def _unfinished(inputs: Sequence[Input], label: str, reader: TrialType) -> Findi
     states = {item.state for item in inputs}
     if State.SUCCEEDED in states:
         return None
+    if inputs:  # who must act needs a name, whatever the reference says
+        label = f"trial {min(item.name for item in inputs)}"
     if State.DIVERGED in states:
         if reader in (TrialType.DECIDE, TrialType.REPORT):
             return None  # divergence is what they want to know

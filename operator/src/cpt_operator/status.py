@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, Literal
+from typing import Literal
 
 from cpt_api.conditions import Condition, ConditionType, Reason
 
@@ -99,47 +99,3 @@ def _conditions(
 def cut(message: str) -> str:
     """As much as a condition holds."""
     return message if len(message) <= MESSAGE_MAX else message[: MESSAGE_MAX - 1] + "…"
-
-
-# --- what a status says, read without parsing all of it -------------------------------------------------------------
-
-
-def condition_of(status: Mapping[str, Any], type_: ConditionType) -> Mapping[str, Any]:
-    """The condition of that type; empty when it is not there."""
-    return next((c for c in status.get("conditions") or () if c.get("type") == type_), {})
-
-
-def has_succeeded(status: Mapping[str, Any]) -> bool:
-    """It ended with a result."""
-    return condition_of(status, ConditionType.SUCCEEDED).get("status") == "True"
-
-
-def has_failed(status: Mapping[str, Any]) -> bool:
-    """It ended for good without a result."""
-    return condition_of(status, ConditionType.SUCCEEDED).get("status") == "False"
-
-
-def has_ended(status: Mapping[str, Any]) -> bool:
-    """It ended for good."""
-    return has_succeeded(status) or has_failed(status)
-
-
-def is_stalled(status: Mapping[str, Any]) -> bool:
-    """Nothing goes on until somebody acts."""
-    return condition_of(status, ConditionType.STALLED).get("status") == "True"
-
-
-def reason_of(status: Mapping[str, Any]) -> str:
-    """The reason of condition Succeeded, which column STATUS shows; empty before there is one."""
-    return str(condition_of(status, ConditionType.SUCCEEDED).get("reason") or "")
-
-
-def message_of(status: Mapping[str, Any]) -> str:
-    """The message of condition Succeeded."""
-    return str(condition_of(status, ConditionType.SUCCEEDED).get("message") or "")
-
-
-def is_at_work(status: Mapping[str, Any]) -> bool:
-    """A trial with an attempt that has not ended."""
-    attempts: Sequence[Mapping[str, Any]] = (status.get("attempts") or {}).get("last") or []
-    return not has_ended(status) and bool(attempts) and not attempts[-1].get("completionTime")

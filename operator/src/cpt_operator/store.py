@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 from cpt_operator.kinds import Key, Kind
@@ -55,6 +56,11 @@ class Store:
         self._records: dict[Kind, dict[Key, Record]] = {kind: {} for kind in Kind}
         # by uid of the controlling owner; empty entries are dropped
         self._children: defaultdict[str, dict[Key, Record]] = defaultdict(dict)
+        # by uid of the controlling owner: its children by name, where that was asked for since one of them changed
+        self._ordered: dict[str, tuple[Record, ...]] = {}
+        # by uid of the controlling owner: a number that no other state of its children had
+        self._revisions: dict[str, int] = {}
+        self._changes = count(1)
         # trials by (namespace, digest); empty entries are dropped
         self._digests: defaultdict[tuple[str, str], dict[Key, TrialRecord]] = defaultdict(dict)
         # removed keys with the version of their end; forgotten at the next LIST that is newer
@@ -91,6 +97,10 @@ class Store:
     def trials_of(self, experiment_uid: str) -> list[TrialRecord]:
         """The trials that an experiment controls, by name."""
         return self._owned(TrialRecord, experiment_uid)
+
+    def revision_of(self, uid: str) -> int:
+        """Of the children that an object controls: the same number means that nothing about them has changed."""
+        return self._revisions.get(uid, 0)
 
     def jobs_of(self, trial_uid: str) -> list[JobRecord]:
         """The jobs that a trial controls, by name."""
@@ -161,21 +171,27 @@ class Store:
         self._records[record.KIND][record.key] = record
         if record.owner_uid is not None:
             self._children[record.owner_uid][record.key] = record
+            self._has_changed(record.owner_uid)
         if isinstance(record, TrialRecord) and record.digest is not None:
             self._digests[record.namespace, record.digest][record.key] = record
 
     def _unlink(self, record: Record) -> None:
         del self._records[record.KIND][record.key]
         if record.owner_uid is not None:
+            self._has_changed(record.owner_uid)
             siblings = self._children[record.owner_uid]
             del siblings[record.key]
             if not siblings:
-                del self._children[record.owner_uid]
+                del self._children[record.owner_uid], self._revisions[record.owner_uid]
         if isinstance(record, TrialRecord) and record.digest is not None:
             equals = self._digests[record.namespace, record.digest]
             del equals[record.key]
             if not equals:
                 del self._digests[record.namespace, record.digest]
+
+    def _has_changed(self, owner_uid: str) -> None:
+        self._ordered.pop(owner_uid, None)
+        self._revisions[owner_uid] = next(self._changes)
 
     def _one(self, type_: type[R], namespace: str, name: str) -> R | None:
         record = self.get(Key(type_.KIND, namespace, name))
@@ -186,5 +202,7 @@ class Store:
         return [r for r in found if isinstance(r, type_) and namespace in (None, r.namespace)]
 
     def _owned(self, type_: type[R], uid: str) -> list[R]:
-        found = self._children.get(uid, {}).values()
-        return sorted((r for r in found if isinstance(r, type_)), key=lambda r: r.name)
+        ordered = self._ordered.get(uid, ())
+        if not ordered and (found := self._children.get(uid)):
+            ordered = self._ordered[uid] = tuple(sorted(found.values(), key=lambda record: record.name))
+        return [record for record in ordered if isinstance(record, type_)]

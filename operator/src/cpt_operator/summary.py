@@ -9,7 +9,7 @@ Checks are asked in order, and the first state counts:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,18 +18,14 @@ from cpt_api.conditions import ConditionType, Reason
 from cpt_api.experiment import CPTExperimentSpec, CPTExperimentStatus, TrialFailure
 from cpt_api.trial import TrialType
 from cpt_api.values import Tokens
+from cpt_operator.family import Family
 from cpt_operator.plan import Plan, PlannedTrial
+from cpt_operator.plan.trials import GPU_TYPES
 from cpt_operator.plan.types import Finding
-from cpt_operator.records import Body, TrialRecord
-from cpt_operator.status import (
-    Phase,
-    has_ended,
-    has_failed,
-    is_at_work,
-    is_stalled,
-    message_of,
-    reason_of,
-)
+from cpt_operator.records import TrialRecord
+from cpt_operator.spending import NOTHING, Spent
+from cpt_operator.standing import message_of, reason_of
+from cpt_operator.status import Phase
 
 _GOES_BY_ITSELF = frozenset({Reason.RUNNING, Reason.STARTING})
 
@@ -40,10 +36,8 @@ class ExperimentView:
 
     spec: CPTExperimentSpec
     plan: Plan
-    children: Mapping[str, TrialRecord]
-    """By the name that the plan gives them; superseded ones under their own."""
-    planned: Mapping[str, PlannedTrial]
-    """By name."""
+    family: Family
+    """Its trials: planned, and there."""
     base: Finding | None
     """What is wrong with `model.trialName`."""
     before: CPTExperimentStatus
@@ -54,42 +48,10 @@ class ExperimentView:
     """A Preflight looks once more at inputs with findings."""
     report_uri: str | None = None
     """Where the page lies, once it is made."""
-
-    @property
-    def mine(self) -> list[TrialRecord]:
-        """Children that are in the plan, in its order."""
-        return [self.children[name] for name in self.planned if name in self.children]
-
-    @property
-    def superseded(self) -> list[TrialRecord]:
-        """Children that the plan does not hold."""
-        return [child for name, child in self.children.items() if name not in self.planned]
-
-    @property
-    def open(self) -> list[TrialRecord]:
-        """Those that have not ended."""
-        return [child for child in self.mine if not has_ended(child.status)]
-
-    def has_ended(self, name: str) -> bool:
-        """Whether the trial that the plan calls so has."""
-        child = self.children.get(name)
-        return child is not None and has_ended(child.status)
-
-    @property
-    def tokens_trained(self) -> int:
-        """By all children, superseded ones too."""
-        return sum(tokens_of(child.status) for child in self.children.values() if not is_reused(child.status))
-
-
-def tokens_of(status: Body) -> int:
-    """Trained so far."""
-    tokens = status.get("tokens")
-    return Tokens.parse(tokens) if tokens else 0
-
-
-def is_reused(status: Body) -> bool:
-    """Its result existed."""
-    return bool(status.get("reusedFrom"))
+    spent: Spent = NOTHING
+    """By all children until now, where there is a budget for it."""
+    model_uri: str | None = None
+    """Where the best model lies, where one was written."""
 
 
 def is_preflight(trial: TrialRecord) -> bool:
@@ -107,9 +69,8 @@ def too_many_failures(view: ExperimentView) -> Finding | None:
     """
     failed = [
         child
-        for child in view.mine
-        if has_failed(child.status)
-        and reason_of(child.status) != Reason.CANCELLED
+        for child in view.family.failed
+        if child.standing.reason != Reason.CANCELLED
         and child.spec.get("type") not in (TrialType.PREFLIGHT, TrialType.REPORT)
     ]
     scheduling = view.spec.scheduling
@@ -127,18 +88,43 @@ def too_many_failures(view: ExperimentView) -> Finding | None:
 
 
 def budget_exhausted(view: ExperimentView) -> Finding | None:
-    """Nothing may be trained any more, though something is left to train."""
+    """Some of what is left may not run any more."""
+    budget, family = view.spec.budget, view.family
+    found = []
+    if budget and _no_tokens(view):
+        found.append(f"{Tokens(family.tokens_trained)} tokens are trained, budget.tokens is {budget.tokens}")
+    if budget and _no_gpu_hours(view):
+        hours = f"{view.spent.gpu_seconds / 3600:.3g}"
+        found.append(f"{hours} GPU-hours are used, budget.gpuHours is {budget.gpu_hours}")
+    stopped = sum(is_beyond_budget(view, family.planned[name]) for _, name in family.unsettled) if found else 0
+    if not stopped:
+        return None
+    text = f"{', '.join(found)}, {stopped} trials are left: raise it, and they go on from their checkpoints"
+    return Finding(Reason.BUDGET_EXHAUSTED, text)
+
+
+def is_beyond_budget(view: ExperimentView, planned: PlannedTrial) -> bool:
+    """Whether it would take what is used up: tokens by training, GPU-hours by all that may ask for GPUs."""
+    return (planned.tokens > 0 and _no_tokens(view)) or (planned.spec.type in GPU_TYPES and _no_gpu_hours(view))
+
+
+def seconds_to_budget(view: ExperimentView) -> float | None:
+    """Until the GPU-hours are used up, by what is at work now; None: never."""
+    hours = view.spec.budget.gpu_hours if view.spec.budget else None
+    if hours is None or not view.spent.gpus or _no_gpu_hours(view):
+        return None
+    return (3600 * float(hours) - view.spent.gpu_seconds) / view.spent.gpus
+
+
+def _no_tokens(view: ExperimentView) -> bool:
     budget = view.spec.budget.tokens if view.spec.budget else None
-    if budget is None or view.tokens_trained < budget:
-        return None
-    left = [name for name, planned in view.planned.items() if planned.tokens and not view.has_ended(name)]
-    if not left:
-        return None
-    return Finding(
-        Reason.BUDGET_EXHAUSTED,
-        f"{Tokens(view.tokens_trained)} tokens are trained, budget.tokens is {budget}, {len(left)} trials are left: "
-        "raise it, and they go on from their checkpoints",
-    )
+    return budget is not None and view.family.tokens_trained >= budget
+
+
+def _no_gpu_hours(view: ExperimentView) -> bool:
+    """Nothing has been used where no trial has GPUs, and a budget of nothing is used up at once."""
+    budget = view.spec.budget.gpu_hours if view.spec.budget else None
+    return budget is not None and view.spent.gpu_seconds >= 3600 * float(budget)
 
 
 # --- the phase -------------------------------------------------------------------------------------------------------
@@ -191,18 +177,18 @@ def suspended(view: ExperimentView) -> State | None:
     """By the user."""
     if not view.spec.suspend:
         return None
-    stopping = sum(is_at_work(child.status) for child in view.open)
+    stopping = sum(child.standing.is_at_work for child in view.family.open)
     text = f"spec.suspend is set; {stopping} trials still stop at a checkpoint" if stopping else "spec.suspend is set"
     return State(Phase.SUSPENDED, Reason.SUSPENDED, text)
 
 
 def at_work(view: ExperimentView) -> State | None:
     """Some trial is."""
-    running = [c for c in view.open if is_at_work(c.status) and reason_of(c.status) in _GOES_BY_ITSELF]
+    running = [c for c in view.family.open if c.standing.is_at_work and c.standing.reason in _GOES_BY_ITSELF]
     if not running:
         return None
-    ended = sum(has_ended(child.status) for child in view.mine)
-    text = f"{ended} of {len(view.planned)} trials have ended, {len(running)} are at work"
+    ended = len(view.family.mine) - len(view.family.open)
+    text = f"{ended} of {len(view.family.planned)} trials have ended, {len(running)} are at work"
     return State(Phase.RUNNING, Reason.RUNNING, "; ".join([text, *_troubles(view)]))
 
 
@@ -213,15 +199,15 @@ def waiting_for_model(view: ExperimentView) -> State | None:
 
 def expanding(view: ExperimentView) -> State | None:
     """Trials are still to be created, and nothing runs yet."""
-    missing = len(view.planned) - len(view.mine)
+    missing = len(view.family.planned) - len(view.family.mine)
     return State(Phase.EXPANDING, Reason.EXPANDING, f"{missing} trials are to be created") if missing else None
 
 
 def trial_stalled(view: ExperimentView) -> State | None:
     """Nothing goes on until somebody looks after a trial."""
-    stalled = [child for child in view.open if is_stalled(child.status)]
-    waiting = (child for child in view.open if not is_stalled(child.status))
-    if not stalled or view.in_line or any(reason_of(child.status) != Reason.WAITING_FOR_INPUT for child in waiting):
+    stalled = [child for child in view.family.open if child.standing.is_stalled]
+    waiting = (child for child in view.family.open if not child.standing.is_stalled)
+    if not stalled or view.in_line or any(child.standing.reason != Reason.WAITING_FOR_INPUT for child in waiting):
         return None
     status = stalled[0].status
     return State(Phase.STUCK, Reason(reason_of(status)), f"trial {stalled[0].name}: {message_of(status)}")
@@ -230,8 +216,8 @@ def trial_stalled(view: ExperimentView) -> State | None:
 def queued(view: ExperimentView) -> State:
     """Nothing runs, and this is why."""
     troubles = _troubles(view)
-    waiting = f"{len(view.open)} trials wait"
-    first = next((c for c in view.open if reason_of(c.status) in _WORTH_A_WORD), None)
+    waiting = f"{len(view.family.open)} trials wait"
+    first = next((c for c in view.family.open if c.standing.reason in _WORTH_A_WORD), None)
     reason = Reason(reason_of(first.status)) if first else Reason.QUEUED
     return State(Phase.QUEUED, reason, "; ".join([waiting, *troubles]))
 
@@ -250,7 +236,7 @@ _WORTH_A_WORD = frozenset(
 
 def _troubles(view: ExperimentView) -> list[str]:
     """The first trial that does not go on by itself, in words."""
-    found = [c for c in view.open if is_stalled(c.status) or reason_of(c.status) in _WORTH_A_WORD]
+    found = [c for c in view.family.open if c.standing.is_stalled or c.standing.reason in _WORTH_A_WORD]
     if not found:
         return []
     others = f" (and {len(found) - 1} others)" if len(found) > 1 else ""

@@ -44,7 +44,8 @@ from cpt_operator.gather import (
 from cpt_operator.kinds import Key, Kind
 from cpt_operator.records import Record, TrialRecord
 from cpt_operator.runtime import Requeue, Runtime
-from cpt_operator.status import Phase, has_ended, has_succeeded, is_at_work
+from cpt_operator.standing import has_ended, has_succeeded, is_at_work
+from cpt_operator.status import Phase
 from cpt_operator.trialstatus import next_status
 from cpt_operator.verdicts import Verdict, judge, needs_store
 
@@ -185,7 +186,7 @@ def _target_names(runtime: Runtime, record: TrialRecord) -> set[str]:
 
 def _reused_from(runtime: Runtime, view: TrialView) -> str:
     equals = runtime.store.trials_with_digest(view.record.namespace, view.digest or "")
-    return next((e.name for e in equals if e.uid != view.record.uid and has_succeeded(e.status)), "store")
+    return next((e.name for e in equals if e.uid != view.record.uid and e.standing.has_succeeded), "store")
 
 
 async def _create(runtime: Runtime, record: TrialRecord, body: Mapping[str, Any]) -> Verdict | None:
@@ -255,7 +256,7 @@ def _wake(runtime: Runtime, view: TrialView, attempts: Attempts, verdict: Verdic
     if has_left or (changed and not verdict.start and (view.was_in_line or verdict.phase in _OUT)):
         line = store.trials(record.namespace) if has_left else store.trials_of(record.owner_uid or "")
         others = next_in_line(line, places(runtime, record), in_line)
-        others += [e for e in store.trials_with_digest(record.namespace, view.digest or "") if not has_ended(e.status)]
+        others += [e for e in store.trials_with_digest(record.namespace, view.digest or "") if not e.standing.has_ended]
     elif in_line(record.key):
         # who is told to wait for others makes sure that they look; never the other way round
         line = store.trials_of(record.owner_uid or "")

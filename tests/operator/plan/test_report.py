@@ -171,6 +171,16 @@ class TestLegend:
         assert legend.title == "sweep"
         assert sorted(entry.name for entry in legend.names) == ["linux", "perl", "python", "speeches"]
 
+    def test_best(self) -> None:
+        """The very model that the status names, and where its base lies; nothing where the base is best."""
+        spec = make_experiment()
+        done = World(spec).run()
+        legend = legend_of(done)
+        assert done.best is not None
+        assert legend.best is not None
+        assert (legend.best.trial, legend.best.target) == (done.best.digest, done.best.target)
+        assert legend.base == spec.model.uri
+
     def test_bill(self) -> None:
         """Arms and control are what was trained; separate are the same points without shared trunks."""
         done = World(make_experiment(recipe=TWO_RUNGS)).run()
@@ -206,3 +216,18 @@ class TestLegend:
         done = World(make_experiment(), answer=answer).run()
         trains = sum(trial.spec.type is TrialType.TRAIN for trial in done.trials)
         assert (bill_of(done).gpu_seconds, bill_of(done).training_gigaflops) == (10 * trains, 2 * trains)
+        assert (done.operations.training, done.operations.evaluation) == (2e9 * trains, 0)
+        assert bill_of(done).evaluation_gigaflops == 0
+
+    def test_evaluation_has_its_share(self) -> None:
+        """What Evaluate trials took stands beside training; the plan knows it as soon as a result is there."""
+
+        def answer(spec: CPTTrialSpec) -> Outcome:
+            counted = spec.type in (TrialType.TRAIN, TrialType.EVALUATE)
+            flops = Flops(total=2e9, convention="as counted") if counted else None
+            return Succeeded(make_result(spec, flops=flops))
+
+        done = World(make_experiment(), answer=answer).run()
+        evaluations = sum(trial.spec.type is TrialType.EVALUATE for trial in done.trials)
+        assert bill_of(done).evaluation_gigaflops == 2 * evaluations > 0
+        assert done.operations.total == 1e9 * (bill_of(done).training_gigaflops + 2 * evaluations)

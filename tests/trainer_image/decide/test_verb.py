@@ -19,7 +19,7 @@ from cpt_api.trial import CPTTrialSpec, TrialDocument, TrialType
 from cpt_api.values import Digest
 from cpt_trainer import decide
 from cpt_trainer.errors import DamagedError, DataError, MissingError
-from cpt_trainer.store import FolderStore
+from cpt_trainer.store import FolderStore, Store
 from cpt_trainer.tables import heldout_items, write_heldout
 from cpt_trainer.trial import Trial
 from make import make_digest
@@ -31,7 +31,7 @@ BASE = make_digest("base")
 LOSSES = {"1e-5": 2.3, "1e-4": 2.0, "1e-3": 1.99}
 
 
-def plant(store: FolderStore, digest: Digest, loss: float | None, **changes: Any) -> None:
+def plant(store: Store, digest: Digest, loss: float | None, **changes: Any) -> None:
     """What a trial of that digest left, at that many bits per byte; None: it diverged."""
     size = changes.pop("size", 1000)
     random = np.random.default_rng(int(digest[:8], 16))
@@ -54,17 +54,22 @@ def plant(store: FolderStore, digest: Digest, loss: float | None, **changes: Any
 
 @pytest.fixture
 def store(tmp_path: Path) -> FolderStore:
-    """A base, three rates, and three controls at one of them."""
+    """What the question is about."""
     store = FolderStore(tmp_path / "store")
+    plant_all(store)
+    return store
+
+
+def plant_all(store: Store) -> None:
+    """A base, three rates, and three controls at one of them."""
     plant(store, BASE, 3.0)
     for rate, loss in LOSSES.items():
         plant(store, make_digest(rate), loss)
     for number in range(3):
         plant(store, make_digest(f"control {number}"), 2.5 + number / 100)
-    return store
 
 
-def make_trial(store: FolderStore) -> Trial:
+def make_trial(store: Store) -> Trial:
     """The question about them."""
     spec = CPTTrialSpec.model_validate(
         {

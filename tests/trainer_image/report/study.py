@@ -19,17 +19,23 @@ from simulator.truth import Curve, Truth
 from simulator.world import World
 
 NAMESPACE = "team"
-STAGES: Mapping[str, Any] = {"screening": {}, "durationSweep": {"durations": ["4M", "8M", "16M"]}}
+STAGES: Mapping[str, Any] = {"screening": {}, "durationSweep": {"durations": ["4M", "8M", "16M"]}, "soup": {}}
 TRUTH = Truth(
     {"python": Curve(2e-4, 0.02), "perl": Curve(4e-4, 0.01, gain=0.3), "shuffled": Curve(1e-4, 0.05, gain=0.02)},
     diverges_above=9e-4,
 )
 
 
-def make_study(folder: Path, truth: Truth = TRUTH, stages: Mapping[str, Any] = STAGES) -> Trial:
+def make_study(
+    folder: Path, truth: Truth = TRUTH, stages: Mapping[str, Any] = STAGES, *, retention: bool = True
+) -> Trial:
     """The Report trial, over a store in which everything that it reads is there."""
     store = FolderStore(folder)
-    ended = run_experiment(truth, 1, experiment_spec(sorted(truth.curves), stages))
+    manifest = experiment_spec(sorted(truth.curves), stages)
+    if not retention:
+        evaluation = manifest.evaluation.model_copy(update={"retention": None})
+        manifest = manifest.model_copy(update={"evaluation": evaluation})
+    ended = run_experiment(truth, 1, manifest)
     for spec in ended.asked:
         if spec.type in (TrialType.EVALUATE, TrialType.DECIDE):
             result = ended.world.answer(trial_digest(spec), spec)

@@ -9,10 +9,12 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cpt_api.layout import result_key
 from cpt_api.result import Result
@@ -20,6 +22,7 @@ from cpt_api.trial import Bill, CPTTrialSpec, Legend
 from cpt_api.values import Tokens
 from cpt_trainer import report
 from cpt_trainer.errors import ConfigError, DataError, MissingError
+from cpt_trainer.report.card import card
 from cpt_trainer.report.findings import read_findings
 from cpt_trainer.trial import Trial
 from simulator.truth import Curve, Truth
@@ -81,6 +84,7 @@ class TestFiles:
             "figures/ledger.svg",
             "figures/matrix.svg",
             "figures/screening.svg",
+            "figures/soup.svg",
         }
         assert {"matplotlib", "jinja2"} < set(result.software)
 
@@ -112,6 +116,23 @@ class TestFiles:
         matrix = list(csv.DictReader(io.StringIO(written["tables/matrix.csv"].decode())))
         assert {row["text"] for row in matrix} == {"target", "retention"}
         assert len(matrix) == 2 * len(verdicts)
+
+    def test_soup(self, study: Trial) -> None:
+        """A row for each mean; the one that is released holds."""
+        written = files(study)
+        arms = list(csv.DictReader(io.StringIO(written["tables/soup-arms.csv"].decode())))
+        (released,) = csv.DictReader(io.StringIO(written["tables/soup.csv"].decode()))
+        assert len(arms) == 4 * len({(row["dataset"], row["tokens"]) for row in arms})
+        same = ("dataset", "tokens", "weight")
+        (row,) = (row for row in arms if all(row[key] == released[key] for key in same))
+        assert (released["verdict"], row["retention_holds"]) == ("Chosen", "yes")
+        assert "What is released" in written["report.html"].decode()
+
+    def test_soup_without_retention(self, tmp_path: Path) -> None:
+        """Every mean lies above the base."""
+        trial = make_study(tmp_path, stages={"soup": {"weights": ["0.5"]}}, retention=False)
+        report.run(trial)
+        assert "no retention was asked for" in files(trial)["figures/soup.svg"].decode()
 
     def test_mixes(self, tmp_path: Path) -> None:
         """What each reads and how it does; the mix that is taken has its sweep and durations beside the datasets'."""
@@ -234,6 +255,47 @@ class TestPage:
         assert "7.4B tokens were trained: 92 % of the 8B that separate runs take." in text
         assert "3,600 GPU-seconds" in text
         assert "floating-point" not in text
+        counted = bill.model_copy(update={"training_gigaflops": 3000, "evaluation_gigaflops": 1000})
+        text = report.make_report(read_findings(with_legend(study, bill=counted)))["report.html"].decode()
+        assert "Training took 3e+12 floating-point operations; evaluation another 1e+12, 25 % of all." in text
+
+
+class TestCard:
+    """What somebody must know who is handed the model."""
+
+    def test_of_the_best(self, study: Trial) -> None:
+        """Lineage, verdicts, scores beside the base's; licences are for people to fill in."""
+        text = files(study)["model-card.md"].decode()
+        legend = study.spec.run.legend
+        assert legend is not None
+        assert legend.best is not None
+        front, body = text.removeprefix("---\n").split("---\n", 1)
+        assert yaml.safe_load(front) == {
+            "base_model": legend.base,
+            "datasets": [legend.best.dataset],
+            "license": "unknown",
+            "tags": ["continued-pretraining"],
+        }
+        assert f"| trial of this model | `{legend.best.trial}` |" in body
+        assert f"{legend.best.target} ({legend.best.target_interval})" in body
+        assert body.count("| Helps |") == 2
+        assert body.count("unknown: fill in before it is passed on") == 3
+
+    def test_none_of_the_base(self, study: Trial) -> None:
+        """Where nothing is better than the base there is no model to describe."""
+        assert "model-card.md" not in report.make_report(read_findings(with_legend(study, best=None)))
+
+    def test_what_users_wrote_does_nothing(self, study: Trial) -> None:
+        """A sentence stays one line of plain text."""
+        findings = read_findings(study)
+        hostile = "<script>|[x](javascript:y)\n# title"
+        answers = tuple(
+            replace(answer, decision=answer.decision.model_copy(update={"sentence": hostile}))
+            for answer in findings.answers
+        )
+        text = (card(replace(findings, answers=answers)) or b"").decode()
+        assert "- &lt;script&gt;\\|\\[x\\](javascript:y) \\# title" in text
+        assert "<script" not in text
 
 
 class TestRefused:

@@ -19,6 +19,7 @@ import numpy as np
 import structlog
 import torch
 
+from cpt_api.layout import EXPORT
 from cpt_api.result import Output
 from cpt_api.trial import Precision
 from cpt_api.values import Digest
@@ -31,7 +32,6 @@ from cpt_trainer.model import Trainee, make, read_config
 from cpt_trainer.parallel import parallelise
 from cpt_trainer.peers import Alone
 from cpt_trainer.process import Process
-from cpt_trainer.sources import EXPORT
 from cpt_trainer.state import load_weights
 from cpt_trainer.store import sha256_of
 from cpt_trainer.trial import Trial

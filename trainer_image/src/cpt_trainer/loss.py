@@ -14,8 +14,11 @@ Shapes: B sequences, T tokens, D width, V vocabulary, N tokens of a chunk.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
@@ -39,5 +42,36 @@ def token_losses_BT(hidden_BTD: Tensor, head_VD: Tensor, targets_BT: Tensor, chu
 
 
 def _nats_N(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
-    logits_NV = functional.linear(hidden_ND, head_VD).float()
-    return functional.cross_entropy(logits_NV, targets_N, ignore_index=IGNORED, reduction="none")
+    nats: Tensor = _HeadLoss.apply(hidden_ND, head_VD, targets_N)
+    return nats
+
+
+class _HeadLoss(torch.autograd.Function):
+    """The head and the cross-entropy as one: logits, their exponentials and their gradient are one buffer in turn.
+
+    torch keeps three of that size. The gradient of nats by a logit is softmax minus 1 at the target.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
+        """nats_N."""
+        scores_NV = functional.linear(hidden_ND, head_VD).float()
+        counts_N = targets_N != IGNORED
+        target_N1 = targets_N.where(counts_N, 0)[:, None]
+        scores_NV -= scores_NV.amax(dim=1, keepdim=True)  # exponentials of at most 1 do not overflow
+        gold_N = scores_NV.gather(1, target_N1).squeeze(1)
+        exponentials_NV = scores_NV.exp_()
+        sums_N = exponentials_NV.sum(dim=1)
+        ctx.save_for_backward(hidden_ND, head_VD, exponentials_NV, sums_N, target_N1, counts_N)
+        return (sums_N.log() - gold_N).where(counts_N, 0.0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_N: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Of hidden states and head, in their types."""
+        hidden_ND, head_VD, exponentials_NV, sums_N, target_N1, counts_N = ctx.saved_tensors
+        gradient_N1 = (gradient_N * counts_N)[:, None]
+        gradient_NV = exponentials_NV.mul_(gradient_N1 / sums_N[:, None])
+        gradient_NV.scatter_add_(1, target_N1, -gradient_N1)
+        typed_NV = gradient_NV.to(hidden_ND.dtype)
+        return typed_NV @ head_VD, typed_NV.T @ hidden_ND, None

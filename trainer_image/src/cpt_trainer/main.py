@@ -2,6 +2,7 @@
 
     in a pod    CPT_TRIAL='{"digest": …}' CPT_STORE=s3://cpt cpt-trainer train
     by hand     cpt-trainer prepare --trial trial.yaml --store ./store
+    afterwards  cpt-trainer verify --trial decision.yaml --store ./store      takes a decision anew; writes nothing
 
 What happens around a verb, whichever it is:
 
@@ -46,6 +47,8 @@ from cpt_trainer.words import last_words
 log = structlog.get_logger()
 
 VERBS = tuple(type_.value.lower() for type_ in TrialType)
+VERIFY = "verify"
+"""The one verb that is not a trial's: it carries out nothing, and leaves nothing."""
 _LOG_SECONDS = 20.0
 """For the end of the output: it must not cost the grace that a pod has."""
 _CULPRIT_SECONDS = 3.0
@@ -84,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         verb, trial = _parse(words, os.environ)
+        if verb == VERIFY:
+            sys.exit(_verify(trial))
     except TrainerExit as error:
         sys.exit(last_words(error))
     place = Place.of(verb, os.environ)
@@ -121,12 +126,13 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(words: Sequence[str], environment: Environment) -> tuple[str, Trial]:
     parser = _Parser(prog="cpt-trainer", description="Carries out one trial: what its spec says, to its result.json.")
-    parser.add_argument("verb", choices=VERBS, metavar="VERB", help=", ".join(VERBS))
+    verbs = (*VERBS, VERIFY)
+    parser.add_argument("verb", choices=verbs, metavar="VERB", help=", ".join(verbs))
     parser.add_argument("--trial", type=Path, metavar="FILE", help="a trial as YAML or JSON (in a pod: CPT_TRIAL)")
     parser.add_argument("--store", metavar="URI", help="s3://bucket[/prefix] or a folder (in a pod: CPT_STORE)")
     options = parser.parse_args(words)
     document = _document(options.trial, environment)
-    if options.verb != document.spec.type.value.lower():
+    if options.verb not in (document.spec.type.value.lower(), VERIFY):
         raise ConfigError(
             f"trial {document.name} is of type {document.spec.type}: run cpt-trainer {document.spec.type.value.lower()}"
         )
@@ -231,6 +237,15 @@ def _run(verb: str, trial: Trial, place: Place, words: Sequence[str]) -> None:
         return
     module = importlib.import_module(f"cpt_trainer.{verb}")
     module.run(trial)
+
+
+def _verify(trial: Trial) -> int:
+    """The answer goes to standard output."""
+    from cpt_trainer.verify import verify
+
+    found = verify(trial)
+    sys.stdout.write(f"{found.to_json().decode()}\n")
+    return ExitCode.COMMITTED if found.equal else ExitCode.DATA
 
 
 def _keep_tail(trial: Trial, place: Place, tail: bytes) -> None:

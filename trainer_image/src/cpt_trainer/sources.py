@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from cpt_api.digest import listing_digest
-from cpt_api.layout import data_prefix
+from cpt_api.layout import EXPORT, data_prefix
 from cpt_api.model import canonical_json
 from cpt_api.trial import ModelRef, Source, TrialType
 from cpt_api.values import Digest
@@ -29,8 +29,6 @@ from cpt_trainer.errors import MissingError, SourceChangedError
 from cpt_trainer.store import Entry, Store, open_address
 from cpt_trainer.trial import Trial
 
-EXPORT = "export/"
-"""Where a Train trial leaves its end, and a Merge trial its output, in Hugging Face layout; below its data prefix."""
 _LISTING = "listing.json"
 
 

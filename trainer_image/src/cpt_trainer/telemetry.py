@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 import threading
 import time
 from collections import deque
@@ -192,7 +191,9 @@ class Telemetry:
             return
         seen = self._losses
         if len(seen) == _SPIKE_WINDOW:
-            self.spikes += loss > statistics.fmean(seen) + _SPIKE_SIGMAS * statistics.pstdev(seen)
+            mean = math.fsum(seen) / _SPIKE_WINDOW
+            deviation = math.sqrt(math.fsum((one - mean) ** 2 for one in seen) / _SPIKE_WINDOW)
+            self.spikes += loss > mean + _SPIKE_SIGMAS * deviation
         seen.append(loss)
 
     def _run(self) -> None:

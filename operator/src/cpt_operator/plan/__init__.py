@@ -17,18 +17,22 @@ from cpt_api.trial import CPTTrialSpec, EvaluateWork, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_operator.plan import mixing as mixes
 from cpt_operator.plan import mixsweep
+from cpt_operator.plan.bill import operations_of
 from cpt_operator.plan.durations import STAGE as DURATIONS
 from cpt_operator.plan.durations import Durations, plan_durations, tokens_at_most
 from cpt_operator.plan.inputs import STAGE as PREFLIGHT
 from cpt_operator.plan.inputs import Inputs, Looked, plan_inputs
 from cpt_operator.plan.lengths import InvalidRecipeError
+from cpt_operator.plan.mixrecipe import MixRecipe
 from cpt_operator.plan.question import STAGE as SWEEP
 from cpt_operator.plan.question import Controls
 from cpt_operator.plan.recipe import Recipe, resolve
 from cpt_operator.plan.report import plan_report, stage_of
 from cpt_operator.plan.screening import STAGE as SCREENING
 from cpt_operator.plan.screening import Screening, plan_screening
-from cpt_operator.plan.segments import Segments
+from cpt_operator.plan.segments import Earlier, Segments
+from cpt_operator.plan.soup import STAGE as SOUP
+from cpt_operator.plan.soup import Candidate, Soup, plan_soup
 from cpt_operator.plan.subjects import MIX, of_datasets
 from cpt_operator.plan.sweep import Sweep, plan_sweep, replicated
 from cpt_operator.plan.trials import Trials
@@ -47,6 +51,7 @@ from cpt_operator.plan.types import (
 __all__ = [
     "ENDED_STAGES",
     "Context",
+    "Earlier",
     "Failed",
     "Finding",
     "HeldOutScore",
@@ -66,8 +71,8 @@ ENDED_STAGES = frozenset({"Decided", "Failed"})
 """States of a stage in which nothing of it is left to do."""
 
 
-def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
-    """All trials known so far, and what was decided."""
+def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes, earlier: Earlier | None = None) -> Plan:
+    """All trials known so far, and what was decided. `earlier`: kept from turn to turn, it saves most of the time."""
     try:
         recipe = resolve(spec)
     except InvalidRecipeError as error:
@@ -78,15 +83,17 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
         stages = (StageStatus(name=PREFLIGHT, state="Running"),)
         datasets = tuple(DatasetStatus(name=dataset.name) for dataset in spec.datasets)
         return Plan(trials.all(), stages, datasets, tokens_naive=_naive(recipe), finding=looked.finding)
+    earlier = Earlier() if earlier is None else earlier
+    earlier.begin((spec, replace(context, looks=(), look_again=False), looked.inputs))
     subjects = of_datasets(looked.inputs)
-    segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes, subjects)
+    segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes, subjects, earlier)
     found = _decide(segments)
     decided = all(stage.decided for stage in found.all)
     naive = _naive(recipe, found)
-    named = found.mixing.named if found.mixing else ()
-    report = plan_report(segments, context, naive, named) if decided else None
-    finding = _finding(found, recipe) or looked.finding
     best = _best(recipe, found)
+    named = found.mixing.named if found.mixing else ()
+    report = plan_report(segments, context, naive, best, named) if decided else None
+    finding = _finding(found, recipe) or looked.finding
     return Plan(
         trials=trials.all(),
         stages=(*_stages(looked, found), stage_of(report)),
@@ -95,6 +102,7 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
         best=best,
         tokens_ahead=Tokens(sum(stage.tokens_ahead for stage in found.all)),
         tokens_naive=naive,
+        operations=operations_of(segments),
         finding=finding,
         # a failed report is an end too
         complete=report is not None and report.has_ended and looked.is_whole and finding is None,
@@ -105,7 +113,7 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes) -> Plan:
 
 _NO_SWEEP = Sweep(decided=True)
 """Of a recipe without one."""
-Stage = Sweep | Screening | Durations | mixes.Mixing | mixsweep.MixSweep
+Stage = Sweep | Screening | Durations | mixes.Mixing | mixsweep.MixSweep | Soup
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,25 +122,27 @@ class _Found:
 
     sweep: Sweep
     screening: Screening | None
-    durations: Durations | None
+    durations: Durations | None = None
     mixing: mixes.Mixing | None = None
     mix_sweep: mixsweep.MixSweep | None = None
+    soup: Soup | None = None
 
     @property
     def all(self) -> tuple[Stage, ...]:
         """The stages of the recipe."""
-        stages = (self.sweep, self.screening, self.durations, self.mixing, self.mix_sweep)
+        stages = (self.sweep, self.screening, self.durations, self.mixing, self.mix_sweep, self.soup)
         return tuple(stage for stage in stages if stage)
 
     @property
     def named(self) -> tuple[tuple[str, str, Stage], ...]:
-        """The same with their names, in the status and in words."""
+        """The same with their names, and what it means that one cannot be decided."""
         stages = (
-            (SWEEP, "the sweep", self.sweep if self.sweep is not _NO_SWEEP else None),
-            (SCREENING, "screening", self.screening),
-            (DURATIONS, "the duration sweep", self.durations),
-            (mixes.STAGE, "mixing", self.mixing),
-            (mixsweep.STAGE, "the mix sweep", self.mix_sweep),
+            (SWEEP, "the sweep cannot be decided", self.sweep if self.sweep is not _NO_SWEEP else None),
+            (SCREENING, "screening cannot be decided", self.screening),
+            (DURATIONS, "the duration sweep cannot be decided", self.durations),
+            (mixes.STAGE, "mixing cannot be decided", self.mixing),
+            (mixsweep.STAGE, "the mix sweep cannot be decided", self.mix_sweep),
+            (SOUP, "no soup is released", self.soup),
         )
         return tuple((name, words, stage) for name, words, stage in stages if stage)
 
@@ -146,35 +156,51 @@ def _decide(segments: Segments) -> _Found:
     recipe = segments.recipe
     controls = replicated(segments)
     sweep = plan_sweep(segments, controls) if recipe.has_sweep else _NO_SWEEP
-    screening = plan_screening(segments, sweep) if recipe.on_undecided else None
-    found = _Found(sweep, screening, None)
+    found = _Found(sweep, plan_screening(segments, sweep) if recipe.on_undecided else None)
     if recipe.durations:
         found = replace(found, durations=_durations(segments, found, controls))
-    if recipe.mix is None:
-        return found
-    if _is_open(found, recipe):
-        found = replace(found, mixing=mixes.Mixing(tokens_ahead=mixes.tokens_at_most(segments)))
-    else:
-        survivors = [name for name in sweep.answers if name in found.survivors]
-        found = replace(found, mixing=mixes.plan_mixing(segments, sweep, found.durations, survivors, controls))
-    if not recipe.mix.is_swept or found.mixing is None:
-        return found
-    if _is_open(found, recipe):
-        return replace(found, mix_sweep=mixsweep.MixSweep(tokens_ahead=mixsweep.tokens_at_most(recipe)))
-    return replace(found, mix_sweep=mixsweep.plan_mix_sweep(segments, found.mixing.subject, controls))
+    if recipe.mix:
+        found = _mixed(segments, found, recipe.mix, controls)
+    if recipe.soup_weights:
+        found = replace(found, soup=_soup(segments, found))
+    return found
+
+
+def _can_go_on(found: _Found, recipe: Recipe) -> bool:
+    """Whether nothing before the next stage is open, or needs somebody."""
+    return all(stage.decided for stage in found.all) and _finding(found, recipe) is None
 
 
 def _durations(segments: Segments, found: _Found, controls: Controls) -> Durations:
-    recipe, sweep = segments.recipe, found.sweep
-    if _is_open(found, recipe):
+    recipe = segments.recipe
+    if not _can_go_on(found, recipe):
         return Durations(tokens_ahead=tokens_at_most(recipe, len(recipe.spec.datasets)))
-    rates = {name: answer.choice.chosen for name, answer in sweep.answers.items() if name in found.survivors}
+    rates = {name: answer.choice.chosen for name, answer in found.sweep.answers.items() if name in found.survivors}
     return plan_durations(segments, {name: rate for name, rate in rates.items() if rate}, controls)
 
 
-def _is_open(found: _Found, recipe: Recipe) -> bool:
-    """Nothing further can be planned yet, or ever."""
-    return not all(stage.decided for stage in found.all) or _finding(found, recipe) is not None
+def _mixed(segments: Segments, found: _Found, mix: MixRecipe, controls: Controls) -> _Found:
+    """With mixing, and the sweep of the mix."""
+    recipe = segments.recipe
+    mixing = mixes.Mixing(tokens_ahead=mixes.tokens_at_most(segments))
+    if _can_go_on(found, recipe):
+        survivors = [name for name in found.sweep.answers if name in found.survivors]
+        mixing = mixes.plan_mixing(segments, found.sweep, found.durations, survivors, controls)
+    found = replace(found, mixing=mixing)
+    if not mix.is_swept:
+        return found
+    if not _can_go_on(found, recipe):
+        return replace(found, mix_sweep=mixsweep.MixSweep(tokens_ahead=mixsweep.tokens_at_most(recipe)))
+    return replace(found, mix_sweep=mixsweep.plan_mix_sweep(segments, mixing.subject, controls))
+
+
+def _soup(segments: Segments, found: _Found) -> Soup:
+    """Of what the last stage has trained."""
+    if not _can_go_on(found, segments.recipe):
+        return Soup()
+    if found.mixing and found.mixing.subject:
+        segments = replace(segments, subjects={**segments.subjects, MIX: found.mixing.subject})
+    return plan_soup(segments, _trained(segments.recipe, found))
 
 
 def _naive(recipe: Recipe, found: _Found | None = None) -> Tokens:
@@ -204,7 +230,7 @@ def _stages(looked: Looked, found: _Found) -> tuple[StageStatus, ...]:
     can_run = True
     for name, _, stage in found.named:
         state = "Decided" if stage.decided else "Running" if can_run else "Waiting"
-        reason = _words([stage.sentence, *_failures(stage)])
+        reason = _words([stage.sentence, stage.remedy if isinstance(stage, Sweep) else "", *_failures(stage)])
         stages.append(StageStatus(name=name, state=state, decision=stage.decision, reason=reason))
         can_run = stage.decided
     return tuple(stages)
@@ -278,11 +304,36 @@ def _candidate(
     return None
 
 
-def _best(recipe: Recipe, found: _Found) -> Best | None:
-    """The chosen arm with the best target, where it is better than the base; None: the base is.
+def _trained(recipe: Recipe, found: _Found) -> list[Candidate]:
+    """Cooled arms of the last stage that trained a dataset, or the mix."""
+    mixed = found.mix_sweep
+    if mixed:
+        return _ends(mixed.rungs, mixed.sweep, mixed.durations, MIX)
+    names = [name for name in found.sweep.answers if name in found.survivors]
+    return [end for name in names for end in _ends(recipe.rungs, found.sweep, found.durations, name)]
 
-    After screening only of datasets that survived it, and the mix.
+
+def _ends(rungs: Sequence[Tokens], sweep: Sweep | None, durations: Durations | None, name: str) -> list[Candidate]:
+    """Every duration, or while there is none the chosen rate's longest arm."""
+    lasting = durations.answers.get(name) if durations else None
+    arms: list[_Candidate] = []
+    if lasting:
+        rate = lasting.choice.learning_rate
+        arms = [_Candidate(arm, lasting.arms[arm.tokens], rate, arm.tokens, None) for arm in lasting.choice.arms]
+    elif chosen := _candidate(rungs, sweep, durations, name):
+        arms = [chosen]
+    return [
+        Candidate(one.trial, name, one.rate, one.tokens, one.arm.target) for one in arms if one.arm.target is not None
+    ]
+
+
+def _best(recipe: Recipe, found: _Found) -> Best | None:
+    """The released soup; without one the chosen arm with the best target, where it is better than the base.
+
+    None: the base is best. After screening only of datasets that survived it, and the mix.
     """
+    if found.soup and found.soup.decided:
+        return found.soup.released.best if found.soup.released else None
     named = {
         name: _candidate(recipe.rungs, found.sweep, found.durations, name)
         for name in found.sweep.answers
@@ -315,8 +366,7 @@ def _finding(found: _Found, recipe: Recipe) -> Finding | None:
     screening = found.screening
     for _, what, stage in found.named:
         if stage.obstacle is not None:
-            words = "; ".join([stage.obstacle, *_failures(stage)])
-            return Finding(Reason.FAILED, f"{what} cannot be decided: {words}"[:1024])
+            return Finding(Reason.FAILED, f"{what}: {'; '.join([stage.obstacle, *_failures(stage)])}"[:1024])
     if screening is None or recipe.on_undecided is not OnUndecided.STOP or not screening.undecided:
         return None
     first = screening.answers[screening.undecided[0]].reason
@@ -330,11 +380,14 @@ def _finding(found: _Found, recipe: Recipe) -> Finding | None:
 def _answer(found: _Found, best: Best | None) -> str:
     words = [f"{name}: {_of_dataset(name, found)}" for name in sorted(found.sweep.answers)]
     words += _of_mix(found)
-    if found.screening and not found.screening.survivors:
-        words.append("no dataset survived screening: the base is best")
+    words.append(found.sweep.remedy)
+    if found.screening and not found.screening.survivors and not (found.mix_sweep and found.mix_sweep.is_trained):
+        words.append(found.screening.outcome)
+    elif found.soup and found.soup.decided:
+        words.append(f"soup: {found.soup.answer}")
     elif not best:
         words.append("no arm is better than the base")
-    return "; ".join(words)
+    return "; ".join(filter(None, words))
 
 
 def _of_mix(found: _Found) -> list[str]:
@@ -358,10 +411,12 @@ def _of_mix(found: _Found) -> list[str]:
 def _of_dataset(name: str, found: _Found) -> str:
     """Verdict, and the chosen duration or rate."""
     choice = found.sweep.answers[name].choice
+    if choice.chosen is None:
+        return "every rate diverged"
     lasting = found.durations.answers.get(name) if found.durations else None
     chosen = f"{lasting.choice.chosen} tokens at {choice.chosen}" if lasting and lasting.choice.chosen else ""
     if found.screening and (screened := found.screening.answers.get(name)):
         return f"{screened.target.verdict}, {chosen}" if chosen else str(screened.target.verdict)
     if lasting and chosen:
         return f"{chosen} ({lasting.choice.verdict})"
-    return f"{choice.chosen} ({choice.verdict})" if choice.chosen else "every rate diverged"
+    return f"{choice.chosen} ({choice.verdict})"

@@ -15,33 +15,52 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
-from cpt_api.result import Outcome
+from cpt_api.result import Outcome, Result
 from cpt_api.trial import Bill, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_operator.plan.segments import Segments
 from cpt_operator.plan.sweep import CONTROL
-from cpt_operator.plan.types import Succeeded
+from cpt_operator.plan.types import Operations, Succeeded
 
 
 def bill_of(segments: Segments, naive: Tokens) -> Bill:
     """Of everything that has ended."""
     control = {digest for (name, *_), digest in segments.added.items() if name == CONTROL}
     arms = set(segments.added.values()) - control
-    own = [
-        outcome.result
-        for trial in segments.trials.all()
-        if isinstance(outcome := segments.outcomes.get(trial.digest), Succeeded) and not outcome.reused
-    ]
-    flops = [result.flops.total for result in own if result.type is TrialType.TRAIN and result.flops]
+    own = _own(segments)
+    operations = operations_of(segments)
     return Bill(
         naive_tokens=naive,
         separate_tokens=_separate(segments, arms),
         arm_tokens=_trained(segments, arms),
         control_tokens=_trained(segments, control),
         reused_tokens=_trained(segments, {digest for digest in arms | control if _is_reused(segments, digest)}),
-        training_gigaflops=round(sum(flops) / 1e9),
+        training_gigaflops=round(operations.training / 1e9),
+        evaluation_gigaflops=round(operations.evaluation / 1e9),
         gpu_seconds=round(sum(result.gpu_seconds for result in own)),
     )
+
+
+def operations_of(segments: Segments) -> Operations:
+    """Of everything that has ended and was not reused."""
+    counted = {TrialType.TRAIN: 0.0, TrialType.EVALUATE: 0.0}
+    for result in _own(segments):
+        if result.flops and result.type in counted:
+            counted[result.type] += result.flops.total
+    return Operations(training=counted[TrialType.TRAIN], evaluation=counted[TrialType.EVALUATE])
+
+
+def shown(operations: float) -> str | None:
+    """As a status shows them; None where nothing was counted."""
+    return f"{operations:.4g}" if operations else None
+
+
+def _own(segments: Segments) -> list[Result]:
+    return [
+        outcome.result
+        for trial in segments.trials.all()
+        if isinstance(outcome := segments.outcomes.get(trial.digest), Succeeded) and not outcome.reused
+    ]
 
 
 def _separate(segments: Segments, arms: AbstractSet[Digest]) -> Tokens:

@@ -45,6 +45,11 @@ class MixSweep:
         return tuple(part for part in (self.sweep, self.durations) if part)
 
     @property
+    def is_trained(self) -> bool:
+        """There is a mix, and something was decided about it."""
+        return bool(self._parts) and not self.nothing
+
+    @property
     def decision(self) -> Digest | None:
         """The latest Decide trial that has answered."""
         return next((part.decision for part in reversed(self._parts) if part.decision), None)

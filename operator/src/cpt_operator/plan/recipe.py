@@ -29,6 +29,7 @@ _THRESHOLD = Amount.parse("0.02")
 _SCREENING_SHARE = Share.parse("0.5")
 _COOLDOWN_SHARE = Share.parse("0.2")
 _ERROR_RATE = Share.parse("0.05")
+_SOUP_WEIGHTS = tuple(map(Share.parse, ("0.25", "0.5", "0.75", "1")))
 INPUTS_MAX = 256
 """Of a Preflight, by its schema."""
 
@@ -66,6 +67,8 @@ class Recipe:
     """Chance that a screening calls any useless dataset helpful."""
     mix: MixRecipe | None = None
     """None without mixing."""
+    soup_weights: tuple[Share, ...] = ()
+    """Of the trained model, rising; empty without a soup."""
 
     @property
     def replay(self) -> Dataset | None:
@@ -158,12 +161,15 @@ def resolve(spec: CPTExperimentSpec) -> Recipe:
         on_undecided=(screening.on_undecided or OnUndecided.DROP) if (screening := spec.recipe.screening) else None,
         durations=durations,
         mix=mix,
+        soup_weights=tuple(sorted(set(soup.weights or _SOUP_WEIGHTS))) if (soup := spec.recipe.soup) else (),
     )
     _check_lengths(recipe)
     _check_durations(recipe)
     if mix and mix.is_swept:
         _check_lengths(recipe.for_mix())
         _check_branches(recipe.for_mix())
+    if not all(recipe.soup_weights):
+        raise InvalidRecipeError("recipe.soup.weights: a weight of 0 is the base itself: remove it")
     _check_names(recipe)
     _check_number(recipe)
     return recipe

@@ -14,8 +14,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 
-from cpt_api.experiment import StageStatus
-from cpt_api.trial import Answered, CPTTrialSpec, DataName, Legend, Question, ReportWork, TrialRef, TrialType
+from cpt_api.experiment import Best, StageStatus
+from cpt_api.trial import (
+    Answered,
+    CPTTrialSpec,
+    DataName,
+    Legend,
+    Question,
+    ReportedModel,
+    ReportWork,
+    TrialRef,
+    TrialType,
+)
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan.bill import bill_of
 from cpt_operator.plan.question import metrics_of
@@ -49,7 +59,9 @@ class Reported:
         return self.state != "Running"
 
 
-def plan_report(segments: Segments, context: Context, naive: Tokens, mixes: Sequence[Subject] = ()) -> Reported:
+def plan_report(
+    segments: Segments, context: Context, naive: Tokens, best: Best | None, mixes: Sequence[Subject] = ()
+) -> Reported:
     """Add the report of an experiment whose every stage is decided; `mixes` are those that decisions speak of."""
     target, retention = metrics_of(segments.inputs)
     work = ReportWork(
@@ -60,10 +72,13 @@ def plan_report(segments: Segments, context: Context, naive: Tokens, mixes: Sequ
         answered=_answered(segments),
     )
     names = _names(segments, mixes)
+    model = segments.recipe.spec.model
     legend = Legend(
         title=context.experiment or None,
         names=tuple(DataName(digest=digest, name=name) for digest, name in sorted(names.items())[:_NAMES_MAX]),
         bill=bill_of(segments, naive),
+        base=model.uri or model.trial_name,
+        best=_reported(best),
     )
     digest = segments.trials.add(CPTTrialSpec(type=TrialType.REPORT, report=work), STAGE, "report", legend=legend)
     match segments.outcomes.get(digest):
@@ -73,6 +88,20 @@ def plan_report(segments: Segments, context: Context, naive: Tokens, mixes: Sequ
             return Reported(digest, "Failed", f"no report: {reason}: {message}"[:1024])
         case _:
             return Reported(digest, "Running")
+
+
+def _reported(best: Best | None) -> ReportedModel | None:
+    if best is None:
+        return None
+    return ReportedModel(
+        trial=best.digest,
+        dataset=best.dataset,
+        learning_rate=best.learning_rate,
+        tokens=best.tokens,
+        target=best.target,
+        target_interval=best.target_interval,
+        retention=best.retention,
+    )
 
 
 def _answered(segments: Segments) -> tuple[Answered, ...]:

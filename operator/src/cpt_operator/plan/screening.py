@@ -59,6 +59,13 @@ class Screening:
         """Datasets of which nothing sure can be said."""
         return tuple(sorted(name for name, one in self.answers.items() if one.target.verdict is Verdict.UNDECIDED))
 
+    @property
+    def outcome(self) -> str:
+        """What it means that no dataset goes on."""
+        if not self.undecided:
+            return "no dataset survived screening: the base is best"
+        return f"no dataset is known to help, so the base stays: {self.sentence}"
+
 
 def plan_screening(segments: Segments, sweep: Sweep) -> Screening:
     """Add controls for all that the race has settled, and when it is over the question."""

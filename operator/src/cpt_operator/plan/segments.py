@@ -30,7 +30,7 @@ from cpt_operator.plan.inputs import Inputs
 from cpt_operator.plan.recipe import Recipe
 from cpt_operator.plan.subjects import Subject
 from cpt_operator.plan.trials import Trials
-from cpt_operator.plan.types import Failed, Outcomes, Succeeded
+from cpt_operator.plan.types import Failed, Outcomes, PlannedTrial, Succeeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,29 @@ class Line:
     seed: int
 
 
+@dataclass(slots=True)
+class Earlier:
+    """Segments of the plan before, which the next one looks up: making and hashing a trial again takes 50 times longer.
+
+    A plan is what it would be without.
+    """
+
+    rests_on: object = None
+    """Everything beside line and place that goes into a segment; when it changes, nothing is known any more."""
+    segments: dict[object, tuple[Line, PlannedTrial]] = field(default_factory=dict)
+    """By place on a line, where it starts from, and stage."""
+
+    def begin(self, rests_on: object) -> None:
+        """The next plan is made from that."""
+        if self.rests_on != rests_on:
+            self.rests_on, self.segments = rests_on, {}
+
+    def find(self, key: object, line: Line) -> PlannedTrial | None:
+        """The segment there, if it was one of that very line."""
+        known = self.segments.get(key)
+        return known[1] if known and known[0] == line else None
+
+
 @dataclass(frozen=True, slots=True)
 class Segments:
     """Adds segments of lines to a plan."""
@@ -55,6 +78,7 @@ class Segments:
     outcomes: Outcomes
     subjects: Mapping[str, Subject]
     """Whom questions may be about, by name."""
+    earlier: Earlier = field(default_factory=Earlier)
     stage: str | None = None
     """That everything belongs to which is added; None: to the stage that adds it."""
     added: dict[tuple[str, LearningRate, int, Tokens, bool], Digest] = field(default_factory=dict)
@@ -111,6 +135,11 @@ class Segments:
         place = (line.name, line.rate, line.seed, end, cooled)
         if place in self.added:
             return self.added[place]
+        stage = self.stage or stage
+        key = (place, begin, before, stage)
+        if known := self.earlier.find(key, line):
+            self.added[place] = self.trials.put(known)
+            return known.digest
         recipe = self.recipe
         start = Start(segment=TrialRef(digest=before)) if before else Start(model=self.inputs.model)
         cooldown = Cooldown(start_tokens=begin, end_tokens=end, shape=recipe.cooldown_shape) if cooled else None
@@ -135,7 +164,7 @@ class Segments:
         what = "cooled" if cooled else "trunk"
         title = f"{line.name} {line.rate} seed {line.seed} {what} @ {end}"
         spec = CPTTrialSpec(type=TrialType.TRAIN, train=work)
-        self.added[place] = self.trials.add(
-            spec, self.stage or stage, title, tokens=Tokens(end - begin), observe=observe
-        )
-        return self.added[place]
+        digest = self.trials.add(spec, stage, title, tokens=Tokens(end - begin), observe=observe)
+        self.added[place] = digest
+        self.earlier.segments[key] = (line, self.trials.planned(digest))
+        return digest

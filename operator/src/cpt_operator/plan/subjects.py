@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from cpt_api.digest import mix_digest
 from cpt_api.trial import Component, Phase, TrialRef
@@ -47,7 +48,7 @@ def of_datasets(inputs: Inputs) -> dict[str, Subject]:
     subjects = {}
     for dataset in recipe.spec.datasets:
         data = prepared[dataset.name]
-        phase = Phase(mixture=with_replay({data: Fraction(1)}, replay, recipe.screening_share))
+        phase = phase_of(_with_replay({data: Fraction(1)}, replay, recipe.screening_share))
         subjects[dataset.name] = Subject(dataset.name, data, (phase,), data)
     return subjects
 
@@ -58,28 +59,32 @@ def of_mix(inputs: Inputs, weights: Sequence[tuple[Weights, Tokens | None]], nam
     assert recipe.mix is not None, "there is mixing"
     replay = inputs.prepared[recipe.replay.name] if recipe.replay else None
     phases = tuple(
-        Phase(
-            mixture=with_replay(parts, replay, recipe.mix.share),
-            until_tokens=None if until is None else recipe.whole_batches(until),
-        )
+        phase_of(_with_replay(parts, replay, recipe.mix.share), None if until is None else recipe.whole_batches(until))
         for parts, until in weights
     )
     return Subject(name, mix_digest(phases), phases)
 
 
-def with_replay(parts: Weights, replay: Digest | None, share: Fraction) -> tuple[Component, ...]:
+def _with_replay(parts: Weights, replay: Digest | None, share: Fraction) -> dict[Digest, Fraction]:
     """These parts in what replay data leaves."""
     all_parts = {data: weight * (1 - share) for data, weight in parts.items()}
     if replay:
         all_parts[replay] = all_parts.get(replay, Fraction(0)) + share
-    return mixture(all_parts)
+    return all_parts
 
 
-def mixture(parts: Mapping[Digest, Fraction]) -> tuple[Component, ...]:
+def phase_of(parts: Mapping[Digest, Fraction], until: Tokens | None = None) -> Phase:
     """Components with their weights; those without weight are left out."""
-    return tuple(
-        Component(dataset=TrialRef(digest=digest), weight=_amount(weight)) for digest, weight in parts.items() if weight
+    return _phase(tuple(parts.items()), until)
+
+
+@lru_cache(maxsize=1024)
+def _phase(parts: tuple[tuple[Digest, Fraction], ...], until: Tokens | None) -> Phase:
+    """Kept, since every arm of a dataset has the same, and every turn asks for all arms."""
+    components = (
+        Component(dataset=TrialRef(digest=digest), weight=_amount(weight)) for digest, weight in parts if weight
     )
+    return Phase(mixture=tuple(components), until_tokens=until)
 
 
 def _amount(weight: Fraction) -> Amount:

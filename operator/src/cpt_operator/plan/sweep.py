@@ -14,12 +14,12 @@ from functools import partial
 
 from cpt_api.experiment import Dataset
 from cpt_api.result import RateChoice
-from cpt_api.trial import CPTTrialSpec, EvaluateWork, Phase, TrialRef, TrialType
+from cpt_api.trial import CPTTrialSpec, EvaluateWork, TrialRef, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_operator.plan.question import STAGE, Arms, Controls, Key, Missing, ask, choices_of, hear
 from cpt_operator.plan.recipe import Recipe
 from cpt_operator.plan.segments import Line, Segments
-from cpt_operator.plan.subjects import mixture
+from cpt_operator.plan.subjects import phase_of
 from cpt_operator.plan.types import NO_TOKENS, Failed
 
 CONTROL = "the control"
@@ -68,6 +68,14 @@ class Sweep:
     """The latest."""
     first: Mapping[str, RateChoice] = field(default_factory=dict)
     """What was said at the first rung, the only one at which every dataset has every rate."""
+
+    @property
+    def remedy(self) -> str:
+        """What to do about datasets for which no rate can be chosen; empty where there is none."""
+        names = sorted(name for name, answer in self.answers.items() if self.decided and answer.choice.chosen is None)
+        if not names:
+            return ""
+        return f"every rate of {', '.join(names)} diverged: append lower ones to learningRateSweep.learningRates"
 
 
 def plan_sweep(segments: Segments, controls: Controls) -> Sweep:
@@ -133,8 +141,8 @@ def replicated(segments: Segments) -> Controls:
 
 def control_line(segments: Segments, replay: Dataset, rate: LearningRate, number: int = 0) -> Line:
     """Replay data alone; the replicates are numbered from 1."""
-    data = mixture({segments.inputs.prepared[replay.name]: Fraction(1)})
-    return Line(CONTROL, (Phase(mixture=data),), rate, segments.recipe.seed + number)
+    phase = phase_of({segments.inputs.prepared[replay.name]: Fraction(1)})
+    return Line(CONTROL, (phase,), rate, segments.recipe.seed + number)
 
 
 def line_of(segments: Segments, name: str, rate: LearningRate) -> Line:

@@ -11,12 +11,16 @@ from cpt_operator.plan.types import NO_TOKENS, Context, PlannedTrial
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
+GPU_TYPES = frozenset({TrialType.TRAIN, TrialType.EVALUATE})
+"""What a GPU helps; all others get none."""
+
+
 def sized(resources: Resources, trial_type: TrialType) -> Resources:
     """As the verb can use them: only training has several processes, and only a model needs a GPU."""
     if trial_type is TrialType.TRAIN:
         return resources
     gpus = resources.gpus_per_node
-    if trial_type is not TrialType.EVALUATE:
+    if trial_type not in GPU_TYPES:
         gpus = 0
     elif gpus is not None:
         gpus = min(1, gpus)
@@ -55,6 +59,14 @@ class Trials:
             needs = tuple(needed for needed in input_digests(spec) if needed in self._by_digest)
             self._by_digest[digest] = PlannedTrial(digest, planned, stage, title, tokens, needs)
         return digest
+
+    def put(self, planned: PlannedTrial) -> Digest:
+        """Add a trial of an earlier plan of the same manifest unless an equal one is there, and return its digest."""
+        return self._by_digest.setdefault(planned.digest, planned).digest
+
+    def planned(self, digest: Digest) -> PlannedTrial:
+        """A trial that was added."""
+        return self._by_digest[digest]
 
     def title(self, digest: Digest) -> str:
         """Of a trial that was added."""

@@ -86,6 +86,23 @@ class PlannedTrial:
 
 
 @dataclass(frozen=True, slots=True)
+class Operations:
+    """Floating-point operations of what has a result, by the convention that the results name."""
+
+    training: float = 0.0
+    evaluation: float = 0.0
+    """Of Evaluate trials; held-out text scored while training is not among them."""
+
+    @property
+    def total(self) -> float:
+        """Both."""
+        return self.training + self.evaluation
+
+
+NO_OPERATIONS = Operations()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All trials known so far, in the order in which they should start, and what was decided."""
 
@@ -99,6 +116,8 @@ class Plan:
     """That trials which are not known yet will train at most."""
     tokens_naive: Tokens = NO_TOKENS
     """By the study's protocol: each point of each sweep its own run."""
+    operations: Operations = NO_OPERATIONS
+    """Of trials that were not reused."""
     finding: Finding | None = None
     """Set: nothing more can be planned until somebody acts."""
     complete: bool = False

@@ -15,6 +15,9 @@
     duration_words.py   its sentences
     mix.py              question Mix: the document
     mix_words.py        its sentences
+    soup.py             question Soup: the document
+    halves.py           half of the documents picks, the other confirms
+    soup_words.py       its sentences
     document.py         what all questions share
     inputs.py           the only module here that reads the store; all others are pure
 
@@ -47,7 +50,7 @@ def run(trial: Trial) -> None:
 
 def answer(work: DecideWork, models: Models) -> Decision:
     """Of the module that the question names."""
-    from cpt_trainer.decide import duration, learning_rate, mix, screening
+    from cpt_trainer.decide import duration, learning_rate, mix, screening, soup
 
     match work.question:
         case Question.LEARNING_RATE:
@@ -58,3 +61,5 @@ def answer(work: DecideWork, models: Models) -> Decision:
             return duration.decide(work, models)
         case Question.MIX:
             return mix.decide(work, models)
+        case Question.SOUP:
+            return soup.decide(work, models)

@@ -41,7 +41,7 @@ from cpt_trainer.decide.document import (
     noise_of,
     spread,
 )
-from cpt_trainer.decide.estimates import Estimated, TextSums, difference, level, rounded
+from cpt_trainer.decide.estimates import Estimated, difference, level, minus, rounded
 from cpt_trainer.decide.joint import MaximumNull, correlations
 from cpt_trainer.decide.judgement import t_of
 from cpt_trainer.decide.noise import RunNoise, with_runs
@@ -143,15 +143,11 @@ def _is_excluded(targets: Mapping[Tokens, Texts], tokens: Tokens, noise: RunNois
     if not others:
         return False
     behind = [_compared(targets, tokens, other, noise) for other in others]
-    items = [_minus(targets[tokens], targets[other]) for other in others]
+    items = [minus(targets[tokens], targets[other]) for other in others]
     shared = max(0.0, noise.variance) if noise else 0.0  # of its own run, which stands in every difference
     null = MaximumNull.of(correlations(items, behind, shared), df=min(one.df for one in behind), seed=rule.seed)
     critical = {level: null.quantile(level) for level in {rule.level(LEVEL, other) for other in others}}
     return any(t_of(one) > critical[rule.level(LEVEL, other)] for other, one in zip(others, behind, strict=True))
-
-
-def _minus(texts: Texts, others: Texts) -> Texts:
-    return [TextSums(a.bits - b.bits, a.bytes, a.strata) for a, b in zip(texts, others, strict=True)]
 
 
 # --- the document ---------------------------------------------------------------------------------------------------

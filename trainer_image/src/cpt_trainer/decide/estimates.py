@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from cpt_trainer.decide.halves import picking_half
 from cpt_trainer.errors import DataError
 
 if TYPE_CHECKING:
     from cpt_trainer.tables import Items
 
 Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class TextSums:
     """By cluster; the same for all models on this text."""
     strata: tuple[slice, ...]
     """Which clusters belong together."""
+    picks: Mask | None = None
+    """Clusters of the half that picks among models (halves.py); absent from what was computed of several."""
 
 
 def text_sums(items: Items) -> TextSums:
@@ -75,10 +79,12 @@ def text_sums(items: Items) -> TextSums:
     starts = np.flatnonzero(new_stratum | np.append(True, cluster[1:] != cluster[:-1]))
     bits = np.split(items.bits[order], starts[1:])
     edges = [*np.flatnonzero(new_stratum[starts]), len(starts)]
+    strata = tuple(slice(start, end) for start, end in itertools.pairwise(edges))
     return TextSums(
         bits=np.array([math.fsum(part) for part in bits]),
         bytes=np.add.reduceat(items.bytes[order], starts).astype(np.float64),
-        strata=tuple(slice(start, end) for start, end in itertools.pairwise(edges)),
+        strata=strata,
+        picks=picking_half(cluster[starts].tolist(), strata),
     )
 
 
@@ -95,8 +101,13 @@ def level(texts: Sequence[TextSums]) -> Estimated:
 
 def difference(texts: Sequence[TextSums], others: Sequence[TextSums]) -> Estimated:
     """Bits per byte of a model minus those of another, paired by item."""
+    return level(minus(texts, others))
+
+
+def minus(texts: Sequence[TextSums], others: Sequence[TextSums]) -> list[TextSums]:
+    """Bits of a model minus those of another, cluster by cluster."""
     pairs = zip(texts, others, strict=True)
-    return level([TextSums(one.bits - other.bits, one.bytes, one.strata) for one, other in pairs])
+    return [TextSums(one.bits - other.bits, one.bytes, one.strata) for one, other in pairs]
 
 
 def satterthwaite(parts: Iterable[tuple[float, float]]) -> float:

@@ -38,7 +38,7 @@ from cpt_trainer.decide.document import (
     noise_of,
     spread,
 )
-from cpt_trainer.decide.estimates import Estimated, TextSums, difference, level, rounded, t_quantile
+from cpt_trainer.decide.estimates import Estimated, difference, level, minus, rounded, t_quantile
 from cpt_trainer.decide.joint import MaximumNull, correlations
 from cpt_trainer.decide.judgement import POWER, t_of
 from cpt_trainer.decide.noise import RunNoise, with_runs
@@ -83,17 +83,13 @@ def decide(work: DecideWork, models: Models) -> Decision:
 def contest(proposal: Texts, controls: Mapping[Digest, Texts], noise: RunNoise | None, seed: int) -> Contest:
     """Compare the proposal with each of them."""
     names = sorted(controls)
-    items = [_minus(proposal, controls[name]) for name in names]
+    items = [minus(proposal, controls[name]) for name in names]
     ahead = [level(one) for one in items]
     if noise:
         ahead = [with_runs(one, noise, runs=2) for one in ahead]
     shared = max(0.0, noise.variance) if noise else 0.0  # of the proposal's run, which stands in every difference
     null = MaximumNull.of(correlations(items, ahead, shared), df=min(one.df for one in ahead), seed=seed)
     return Contest(dict(zip(names, ahead, strict=True)), null.quantile(LEVEL))
-
-
-def _minus(texts: Texts, others: Texts) -> Texts:
-    return [TextSums(a.bits - b.bits, a.bytes, a.strata) for a, b in zip(texts, others, strict=True)]
 
 
 # --- the document ---------------------------------------------------------------------------------------------------

@@ -18,14 +18,14 @@ from cpt_trainer.decide.against import Case
 from cpt_trainer.decide.estimates import t_quantile
 from cpt_trainer.decide.judgement import POWER, Evidence, Rule
 from cpt_trainer.decide.noise import RunNoise
-from cpt_trainer.decide.words import listed, number, of_noise
+from cpt_trainer.decide.words import listed, many, number, of_noise
 
 
 def of_screening(verdicts: Sequence[Verdict], noise: RunNoise | None, *, with_controls: bool) -> str:
     """How many datasets do what."""
     found = Counter(verdicts)
     counts = ", ".join(f"{verdict} {found[verdict]}" for verdict in Verdict if found[verdict])
-    return f"Of {_many(len(verdicts), 'dataset')}: {counts}. {of_noise(noise) if with_controls else _NO_CONTROL}"
+    return f"Of {many(len(verdicts), 'dataset')}: {counts}. {of_noise(noise) if with_controls else _NO_CONTROL}"
 
 
 _NO_CONTROL = "No control: name replay data (replay.dataset), which the control trains on."
@@ -55,7 +55,7 @@ def of_verdict(judgement: Judgement, case: Case, rule: Rule, doubts: Sequence[st
     what = f"{head}: {where} it {_saved(effect.value)} against the control"
     if effect.lower is None or effect.upper is None or judgement.detectable is None:
         return f"{what}."
-    family = f"{_many(len(case.compared), 'rate')} and {_many(rule.family, 'dataset')}"
+    family = f"{many(len(case.compared), 'rate')} and {many(rule.family, 'dataset')}"
     return (
         f"{what} (one-sided 95 % bounds, adjusted for {family}: {number(effect.lower)} and {number(effect.upper)}). "
         f"{number(judgement.detectable)} would be seen with 80 % power ({judgement.documents} documents, "
@@ -113,7 +113,3 @@ def of_retention(judgement: Judgement | None, forgotten: Estimate, by_recipe: Es
 
 def _saved(bits: float) -> str:
     return f"{'saves' if bits >= 0 else 'loses'} {number(abs(bits))} bits per byte"
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"

@@ -83,14 +83,14 @@ def of_gain(gain: Estimate) -> str:
     return f"{sentence} (95 % interval {number(interval[0])} to {number(interval[1])})."
 
 
-def of_retention(lost: Estimate | None, metric: DecisionMetric | None) -> str:
-    """Whether this model forgot more than the margin; empty where nobody asked."""
+def of_retention(lost: Estimate | None, metric: DecisionMetric | None, what: str = "one-sided 95 %, items only") -> str:
+    """Whether this model forgot more than the margin; empty where nobody asked. `what`: of which kind the bound is."""
     if lost is None or metric is None or lost.upper is None:
         return ""
     verdict = "within" if lost.upper <= metric.threshold else "not shown to be within"
     change = f"{number(abs(lost.value))} bits per byte {'lost' if lost.value >= 0 else 'gained'}"
     bound = f"at most {number(lost.upper)} lost" if lost.upper >= 0 else f"at least {number(-lost.upper)} gained"
-    return f"Retention: {change}, {bound} (one-sided 95 %, items only): {verdict} the margin of {metric.threshold}."
+    return f"Retention: {change}, {bound} ({what}): {verdict} the margin of {metric.threshold}."
 
 
 def _detectable(loss: Estimated) -> float:
@@ -103,6 +103,11 @@ def listed(names: Iterable[str]) -> str:
     names = list(names)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def many(count: int, word: str) -> str:
+    """Such as '1 dataset', '2 datasets'."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def number(value: float) -> str:

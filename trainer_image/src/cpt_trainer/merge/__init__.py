@@ -17,10 +17,10 @@ import time
 
 import structlog
 
+from cpt_api.layout import EXPORT
 from cpt_trainer.base import keep_files
 from cpt_trainer.merge.inputs import open_merge, require_unchanged
 from cpt_trainer.merge.write import SHARD_BYTES, write_index, write_shards
-from cpt_trainer.sources import EXPORT
 from cpt_trainer.trial import Trial, commit_result
 
 log = structlog.get_logger()

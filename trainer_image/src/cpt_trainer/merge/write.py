@@ -20,12 +20,12 @@ from dataclasses import dataclass
 
 import structlog
 
+from cpt_api.layout import EXPORT
 from cpt_api.model import canonical_json
 from cpt_api.result import Output
 from cpt_api.values import Digest
 from cpt_trainer.errors import DamagedError, MissingError
 from cpt_trainer.merge.blend import Blend
-from cpt_trainer.sources import EXPORT
 from cpt_trainer.store import sha256_of
 from cpt_trainer.trial import Trial, put_progress
 from cpt_trainer.weights import INDEX, TensorInfo, layout, open_weights

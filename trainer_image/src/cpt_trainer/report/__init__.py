@@ -5,15 +5,17 @@
     screening.py   a section of the page: which datasets help
     durations.py   a section of the page: how long
     mixes.py       a section of the page: which mix
+    soup.py        a section of the page: which mean of the base and a trained model is released
     ledger.py      a section of the page: what it cost
     section.py     what a section is: words, figures, tables
     panels.py      what figures about a metric share
     drawing.py     matplotlib with everything fixed that could differ between machines
     page.py        sections to one HTML file, which asks for nothing from outside
+    card.py        the model card of what the experiment ended with
 
 A further stage of the recipe is one more file with a `section()`, named in `_sections`. Below the trial's data prefix:
 
-    report.html  report.json  figures/ledger.svg  figures/ledger.png  tables/ledger.csv  …
+    report.html  report.json  model-card.md  figures/ledger.svg  figures/ledger.png  tables/ledger.csv  …
 
 Price: a GET for each decision, and half a second for each figure; matplotlib takes a second to import.
 """
@@ -52,18 +54,21 @@ def run(trial: Trial) -> None:
 
 def make_report(findings: Findings) -> Files:
     """All files, the page last."""
+    from cpt_trainer.report.card import CARD, card
     from cpt_trainer.report.page import page
 
     sections = tuple(section for make in _sections() if (section := make(findings)) is not None)
     files = dict(_parts(sections))
+    if (text := card(findings)) is not None:
+        files[CARD] = text
     return {**files, "report.json": findings.to_json(), REPORT_PAGE: page(findings, sections)}
 
 
 def _sections() -> tuple[Callable[[Findings], Section | None], ...]:
     """In the order of the page; imported when wanted, since matplotlib comes with them."""
-    from cpt_trainer.report import durations, ledger, mixes, screening, sweep
+    from cpt_trainer.report import durations, ledger, mixes, screening, soup, sweep
 
-    return (sweep.section, screening.section, durations.section, mixes.section, ledger.section)
+    return (sweep.section, screening.section, durations.section, mixes.section, soup.section, ledger.section)
 
 
 def _parts(sections: tuple[Section, ...]) -> Iterator[tuple[str, bytes]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from cpt_api.model import canonical_json
 from cpt_api.result import Decision, Result
-from cpt_api.trial import Bill, DecisionMetric, Legend, Question, ReportWork, TrialType
+from cpt_api.trial import Bill, DecisionMetric, Legend, Question, ReportedModel, ReportWork, TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_trainer.errors import ConfigError, DataError
 from cpt_trainer.trial import Trial, known
@@ -58,6 +58,12 @@ class Findings:
     """In the order of the recipe."""
     names: Mapping[Digest, str]
     bill: Bill | None
+    baseline: Digest
+    """The trial of the base's scores."""
+    base: str | None
+    """Where it lies, or which trial made it."""
+    best: ReportedModel | None
+    """What the experiment ends with, unless that is the base."""
 
     def label(self, digest: Digest) -> str:
         """What people call that data; also good for a file's name."""
@@ -107,6 +113,9 @@ def read_findings(trial: Trial) -> Findings:
         answers=tuple(_answers(trial, work)),
         names=names,
         bill=legend.bill,
+        baseline=base.digest,
+        base=legend.base,
+        best=legend.best,
     )
 
 

@@ -53,8 +53,16 @@ def _words(bill: Bill, sentence: str) -> Iterator[str]:
     if bill.gpu_seconds:
         yield f"The attempts that committed took {bill.gpu_seconds:,d} GPU-seconds."
     if bill.training_gigaflops:
-        yield f"Training took {bill.training_gigaflops * 1e9:.3g} floating-point operations."
+        yield f"Training took {bill.training_gigaflops * 1e9:.3g} floating-point operations{_evaluation(bill)}."
     yield "Only committed results are counted; the experiment's status also counts attempts that were lost."
+
+
+def _evaluation(bill: Bill) -> str:
+    """Its share of all operations."""
+    if not bill.evaluation_gigaflops:
+        return ""
+    share = bill.evaluation_gigaflops / (bill.training_gigaflops + bill.evaluation_gigaflops)
+    return f"; evaluation another {bill.evaluation_gigaflops * 1e9:.3g}, {100 * share:.2g} % of all"
 
 
 def _steps(bill: Bill) -> tuple[_Step, ...]:

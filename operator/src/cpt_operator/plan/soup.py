@@ -1,0 +1,302 @@
+"""Soup: which mean of the base and a trained model is released? Nothing is trained; only the chosen one is written.
+
+    python 3e-4 @ 4M    ├─ 0.25 ─ Evaluate ┐                 Merge      Evaluate
+                        ├─ 0.5  ─ Evaluate ├─ Decide ─ 0.5 ─ written ─ scored again: the same score, or nothing is
+                        ├─ 0.75 ─ Evaluate │                           released
+                        └─ 1    ─ its own  ┘  scores
+
+An Evaluate trial scores a mean without its being written; a weight of 1 is the trained model, which has its scores. One
+question is about all of them, since their bound on the retention is a joint one. It holds 64 means at most: where there
+are more, the trained models with the best target stay, and the stage says so.
+
+An answer was written under a user's identity: it counts when it is about the very means that it was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from cpt_api.digest import subject_digest
+from cpt_api.experiment import Best
+from cpt_api.result import Decision, SoupArm, SoupChoice
+from cpt_api.trial import (
+    Arm,
+    CPTTrialSpec,
+    DatasetArms,
+    DecideWork,
+    EvaluateWork,
+    MergeInput,
+    MergeWork,
+    ModelRef,
+    Question,
+    TrialRef,
+    TrialType,
+)
+from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
+from cpt_operator.plan.question import hear, metrics_of
+from cpt_operator.plan.segments import Segments
+from cpt_operator.plan.subjects import MIX
+from cpt_operator.plan.sweep import scored_by
+from cpt_operator.plan.types import NO_TOKENS, Failed, Outcome, Succeeded
+
+STAGE = "soup"
+_MEANS_MAX = 64
+"""Of one decision: the bound on all of them takes 4 s then, and their answer has 40 kB."""
+_TOLERANCE = 1e-3
+"""Relative, of a text's bits per byte: the end of a run is kept in fp32, and written in the base's type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A trained model that may be released, or averaged with the base."""
+
+    arm: Digest
+    """The cooled Train trial."""
+    name: str
+    """Of the dataset that it read, or MIX."""
+    rate: LearningRate
+    tokens: Tokens
+    target: float
+    """As the last decision about it says; lower is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean of the base and a candidate."""
+
+    candidate: Candidate
+    weight: Share
+    trial: Digest
+    """The Evaluate trial that scores it; of the candidate itself whoever holds its scores."""
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return title_of(self.candidate, self.weight)
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What was chosen, written, and found to be what was scored."""
+
+    mean: Mean
+    arm: SoupArm
+    """What the decision says about it."""
+    model: Digest
+    """The Merge trial."""
+
+    @property
+    def best(self) -> Best:
+        """As the experiment's status shows it."""
+        candidate, interval, retention = self.mean.candidate, self.arm.target_interval, self.arm.retention
+        return Best(
+            trial=self.model.short,
+            digest=self.model,
+            dataset=candidate.name if candidate.name != MIX else None,
+            learning_rate=candidate.rate,
+            tokens=candidate.tokens,
+            target=f"{self.arm.target:.4f}",
+            target_interval=f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else None,
+            retention=f"{retention:.4f}" if retention is not None else None,
+            soup_weight=self.mean.weight,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Soup:
+    """How far it is."""
+
+    choice: SoupChoice | None = None
+    released: Released | None = None
+    """None once it is decided: the base is best."""
+    decision: Digest | None = None
+    sentence: str = ""
+    """For people."""
+    decided: bool = False
+    failures: tuple[str, ...] = ()
+    """Means that have no score, and models that were left out, in words."""
+    obstacle: str | None = None
+    """Why it cannot be decided, or what was chosen not be released."""
+    tokens_ahead: Tokens = NO_TOKENS
+    """Nothing is trained."""
+
+    @property
+    def answer(self) -> str:
+        """What is released, or the word that says why nothing is."""
+        if self.released:
+            return f"{self.released.mean.title} is released"
+        return f"{self.choice.verdict}, the base is best" if self.choice else "the base is best"
+
+
+def plan_soup(segments: Segments, candidates: Sequence[Candidate]) -> Soup:
+    """Add the means, their question, and what was chosen."""
+    if not candidates:
+        return Soup(sentence="There is no trained model to take a mean of: the base is best.", decided=True)
+    kept, left_out = _cut(segments, candidates)
+    means = _means(segments, kept)
+    if means is None:
+        return Soup(failures=left_out)
+    failures = (*left_out, *_failures(segments, means))
+    if any(mean.trial not in segments.outcomes for mean in means):
+        return Soup(failures=failures)
+    scored = [mean for mean in means if isinstance(segments.outcomes[mean.trial], Succeeded)]
+    if not scored:
+        return Soup(failures=failures, obstacle="no mean could be scored")
+    decision = _ask(segments, scored)
+    heard = hear(segments, {decision: scored}, _believed)
+    if not heard.complete:
+        return Soup(failures=failures, obstacle=heard.obstacle)
+    choice = heard.answers[STAGE]
+    soup = Soup(choice, decision=decision, sentence=choice.reason, failures=failures)
+    return replace(soup, decided=True) if choice.verdict != "Chosen" else _release(segments, scored, choice, soup)
+
+
+# --- the means --------------------------------------------------------------------------------------------------------
+
+
+def _cut(segments: Segments, candidates: Sequence[Candidate]) -> tuple[Sequence[Candidate], tuple[str, ...]]:
+    """Those that fit into one question, the best first, and what was left out in words."""
+    count = max(1, _MEANS_MAX // len(segments.recipe.soup_weights))
+    by_arm = {one.arm: one for one in candidates}
+    ordered = sorted(by_arm.values(), key=lambda one: (one.target, one.arm))
+    if len(ordered) <= count:
+        return ordered, ()
+    words = f"of {len(ordered)} trained models the {count} with the best target take part: one question has room for "
+    return ordered[:count], (f"{words}{_MEANS_MAX} means",)
+
+
+def _means(segments: Segments, candidates: Sequence[Candidate]) -> list[Mean] | None:
+    """Every candidate at every weight; None until it is known who holds the scores of the candidates themselves."""
+    weights = segments.recipe.soup_weights
+    means = [
+        Mean(one, weight, _evaluate(segments, one, weight)) for one in candidates for weight in weights if weight != 1
+    ]
+    if 1 not in weights:
+        return means
+    own = scored_by(segments, [one.arm for one in candidates])
+    return None if own is None else means + [Mean(one, Share(1), own[one.arm]) for one in candidates]
+
+
+def _evaluate(segments: Segments, candidate: Candidate, weight: Share) -> Digest:
+    """A mean that is scored, and not written."""
+    title = title_of(candidate, weight)
+    return _score(segments, title, merge=merge_of(segments.inputs.model, candidate.arm, weight))
+
+
+def _score(segments: Segments, title: str, **what: MergeWork | ModelRef) -> Digest:
+    """As the base and the arms are."""
+    work = EvaluateWork(
+        **what,
+        held_out=segments.inputs.held_out,
+        sequence_length=segments.recipe.spec.training.sequence_length,
+        precision=segments.recipe.precision,
+    )
+    return segments.trials.add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), STAGE, title)
+
+
+def merge_of(base: ModelRef, arm: Digest, weight: Share) -> MergeWork:
+    """The base comes first: its config, tokenizer and types are the mean's."""
+    trained = MergeInput(segment=TrialRef(digest=arm), weight=_amount(weight))
+    if weight == 1:
+        return MergeWork(inputs=(trained,), base=base)
+    return MergeWork(inputs=(MergeInput(model=base, weight=_amount(1 - Decimal(weight))), trained))
+
+
+def title_of(candidate: Candidate, weight: Share) -> str:
+    """For people."""
+    return f"{weight} of {candidate.name} {candidate.rate} @ {candidate.tokens}"
+
+
+def _amount(value: Decimal) -> Amount:
+    return Amount.parse(f"{Decimal(value):f}")  # shares have 12 digits at most, and so has what is left of 1
+
+
+def _failures(segments: Segments, means: Sequence[Mean]) -> Iterator[str]:
+    for mean in means:
+        if isinstance(outcome := segments.outcomes.get(mean.trial), Failed):
+            yield f"{mean.title}: {outcome.reason}: {outcome.message}"
+
+
+# --- the question -----------------------------------------------------------------------------------------------------
+
+
+def _ask(segments: Segments, means: Sequence[Mean]) -> Digest:
+    target, retention = metrics_of(segments.inputs)
+    by_name: dict[str, list[Mean]] = {}
+    for mean in means:
+        by_name.setdefault(mean.candidate.name, []).append(mean)
+    entries = [
+        DatasetArms(**segments.subjects[name].reference, arms=tuple(_arm(mean) for mean in sorted(group, key=_place)))
+        for name, group in by_name.items()
+    ]
+    work = DecideWork(
+        question=Question.SOUP,
+        target=target,
+        retention=retention,
+        baseline=TrialRef(digest=segments.baseline),
+        datasets=tuple(sorted(entries, key=subject_digest)),
+        seed=segments.recipe.seed,
+    )
+    return segments.trials.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, "soup")
+
+
+def _place(mean: Mean) -> tuple[Tokens, LearningRate, Share]:
+    return mean.candidate.tokens, mean.candidate.rate, mean.weight
+
+
+def _arm(mean: Mean) -> Arm:
+    tokens, rate, weight = _place(mean)
+    return Arm(learning_rate=rate, trial=TrialRef(digest=mean.trial), tokens=tokens, weight=weight)
+
+
+def _believed(document: Decision, means: Sequence[Mean]) -> dict[str, SoupChoice] | None:
+    """None unless it is about the very means that it was asked for, and chose one whose retention holds."""
+    choice = document.soup
+    if choice is None:
+        return None
+    answered = {arm.trial: (arm.tokens, arm.learning_rate, arm.weight) for arm in choice.arms}
+    if answered != {mean.trial: _place(mean) for mean in means}:
+        return None
+    allowed = {arm.trial for arm in choice.arms if arm.holds}
+    return None if choice.verdict == "Chosen" and choice.picked not in allowed else {STAGE: choice}
+
+
+# --- what was chosen --------------------------------------------------------------------------------------------------
+
+
+def _release(segments: Segments, means: Sequence[Mean], choice: SoupChoice, soup: Soup) -> Soup:
+    """Write it, and score what was written."""
+    mean = next(mean for mean in means if mean.trial == choice.picked)
+    arm = next(arm for arm in choice.arms if arm.trial == choice.picked)
+    merge = merge_of(segments.inputs.model, mean.candidate.arm, mean.weight)
+    model = segments.trials.add(CPTTrialSpec(type=TrialType.MERGE, merge=merge), STAGE, mean.title)
+    scored = _score(segments, f"{mean.title}, as written", model=ModelRef(trial=TrialRef(digest=model)))
+    for what, digest in (("could not be written", model), ("could not be scored as written", scored)):
+        match segments.outcomes.get(digest):
+            case Failed(reason, message):
+                return replace(soup, obstacle=f"{mean.title} was chosen and {what}: {reason}: {message}")
+            case None:
+                return soup
+    if different := _differs(segments, mean.trial, scored):
+        return replace(soup, obstacle=f"{mean.title} was chosen, and what was written is another model: {different}")
+    return replace(soup, released=Released(mean, arm, model), decided=True)
+
+
+def _differs(segments: Segments, unwritten: Digest, written: Digest) -> str:
+    """Where the two scores are not the same, in words; empty where they are."""
+    was, now = (_scores(segments.outcomes[digest]) for digest in (unwritten, written))
+    for text in segments.inputs.held_out:
+        here, there = was.get(text.digest), now.get(text.digest)
+        if here is None or there is None or abs(here - there) > _TOLERANCE * abs(here):
+            return (
+                f"bits per byte of a text are {there} as written, {here} before; do both trials have one image? an "
+                "experiment with artifacts.reuse: None does all of it anew"
+            )
+    return ""
+
+
+def _scores(outcome: Outcome) -> dict[Digest | None, float]:
+    assert isinstance(outcome, Succeeded), "it has ended well"
+    return {score.text: score.bits_per_byte for score in outcome.result.held_out}
