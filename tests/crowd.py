@@ -54,6 +54,7 @@ def crowded(datasets: int) -> World:
     """A world in which half of what could run in the last rung has ended, and some is at work."""
     spec = crowded_experiment(datasets)
     planning = Planning(spec, answer=nothing_drops)
+    assert spec.recipe.learning_rate_sweep
     assert spec.recipe.learning_rate_sweep.rungs
     last = spec.recipe.learning_rate_sweep.rungs[-1]
     while not any(trial.spec.train and trial.spec.train.stop_tokens == last for trial in planning.plan().trials):

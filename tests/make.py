@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cpt_api.digest import input_digests, trial_digest
+from cpt_api.digest import input_digests, subject_digest, trial_digest
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.model import sha256
 from cpt_api.result import (
@@ -15,6 +15,9 @@ from cpt_api.result import (
     Estimate,
     HeldOutScore,
     Judgement,
+    MixArm,
+    MixChoice,
+    MixPart,
     Outcome,
     RateArm,
     RateChoice,
@@ -103,7 +106,7 @@ def make_screened(work: DecideWork, verdict: Verdict = Verdict.HELPS) -> Decisio
     effect = Estimate(value=0.3, standard_error=0.1, degrees_of_freedom=8, lower=0.1, upper=0.5)
     answers = [
         Screened(
-            dataset=entry.dataset.digest or "",
+            dataset=subject_digest(entry),
             learning_rate=entry.arms[0].learning_rate,
             tokens=entry.arms[0].tokens,
             target=Judgement(verdict=verdict, effect=effect, documents=100),
@@ -123,7 +126,7 @@ def make_durations(work: DecideWork, *, go_on: bool = True) -> Decision:
     """The shortest is chosen."""
     answers = [
         DurationChoice(
-            dataset=entry.dataset.digest or "",
+            dataset=subject_digest(entry),
             learning_rate=entry.arms[0].learning_rate,
             arms=tuple(
                 DurationArm(tokens=a.tokens, trial=a.trial.digest, outcome="Completed", target=1.4, acceptable=True)
@@ -146,7 +149,7 @@ def make_soup(work: DecideWork, *, verdict: str = "Chosen", picked: int = 0) -> 
     gain = Estimate(value=0.4, standard_error=0.1, degrees_of_freedom=20, lower=0.2, upper=0.6)
     arms = [
         SoupArm(
-            dataset=entry.dataset.digest or "",
+            dataset=subject_digest(entry),
             learning_rate=a.learning_rate,
             tokens=a.tokens,
             weight=a.weight,
@@ -173,21 +176,52 @@ def make_soup(work: DecideWork, *, verdict: str = "Chosen", picked: int = 0) -> 
     return Decision(question=work.question, method="test-1", soup=choice, sentence="of so many")
 
 
+def make_mix(work: DecideWork, chosen: Digest | None = None) -> Decision:
+    """The proposal is kept unless told otherwise."""
+    assert work.proposal
+    first = work.datasets[0].arms[0]
+    assert first.tokens
+    choice = MixChoice(
+        learning_rate=first.learning_rate,
+        tokens=first.tokens,
+        arms=tuple(
+            MixArm(
+                mix=subject_digest(entry),
+                parts=tuple(
+                    MixPart(dataset=part.dataset.digest or "", weight=part.weight)
+                    for phase in entry.phases or ()
+                    for part in phase.mixture
+                ),
+                trial=entry.arms[0].trial.digest or "",
+                outcome="Completed",
+                target=1.45,
+            )
+            for entry in work.datasets
+        ),
+        proposal=work.proposal,
+        chosen=chosen or work.proposal,
+        verdict="Kept" if chosen in (None, work.proposal) else "Replaced",
+        reason="a reason",
+    )
+    return Decision(question=work.question, method="test-1", mix=choice, sentence="mixed")
+
+
 def make_decision(work: DecideWork, chosen: LearningRate | None = None) -> Decision:
     """Drops the highest rate at every rung but the last, and chooses the lowest unless told otherwise."""
     if work.question is Question.SCREENING:
         return make_screened(work)
     if work.question is Question.DURATION:
         return make_durations(work)
+    if work.question is Question.MIX:
+        return make_mix(work)
     if work.question is Question.SOUP:
         return make_soup(work)
     choices = []
     for entry in work.datasets:
         rates = [arm.learning_rate for arm in entry.arms]
-        assert entry.dataset.digest
         choices.append(
             RateChoice(
-                dataset=entry.dataset.digest,
+                dataset=subject_digest(entry),
                 arms=tuple(
                     RateArm(learning_rate=a.learning_rate, trial=a.trial.digest or "", outcome="Completed", target=1.5)
                     for a in entry.arms

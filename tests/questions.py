@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 import numpy as np
 
-from cpt_api.trial import DecideWork
+from cpt_api.digest import mix_digest
+from cpt_api.trial import DecideWork, Phase
 from cpt_api.values import Digest, LearningRate
 from cpt_trainer.decide.document import Scores
 from cpt_trainer.decide.estimates import TextSums
@@ -157,6 +159,57 @@ class Soup:
     def _scores(target: float, retention: float | None, seed: int, spread: float) -> Scores:
         kept = () if retention is None else (make_text(retention, seed + 1000, spread),)
         return Scores((make_text(target, seed, spread),), kept)
+
+
+class Mixes:
+    """A proposal and other mixes of two datasets, by the share of the first and their bits per byte; None: diverged."""
+
+    def __init__(
+        self,
+        losses: Mapping[str, float | None],
+        controls: Mapping[str, Sequence[float]],
+        *,
+        proposal: str = "0.2",
+        failed: int = 0,
+    ) -> None:
+        self.models: dict[Digest, Scores | None] = {BASE: make_scores(3.0)}
+        self.digests = {share: mix_digest(_phases(share)) for share in {*losses, proposal}}
+        self.work = DecideWork.model_validate(
+            {
+                "question": "Mix",
+                "proposal": self.digests[proposal],
+                "mixes": len(losses) + failed,
+                "target": {"heldOut": [{"digest": TARGET}], "threshold": "0.02"},
+                "retention": {"heldOut": [{"digest": RETENTION}], "threshold": "0.02"},
+                "baseline": {"digest": BASE},
+                "datasets": [
+                    {
+                        "phases": [phase.to_dict() for phase in _phases(share)],
+                        "arms": [{"learningRate": "1e-4", "tokens": "1M", "trial": self._trial(share, loss)}],
+                    }
+                    for share, loss in losses.items()
+                ],
+                "controls": [
+                    {
+                        "learningRate": rate,
+                        "tokens": "1M",
+                        "trials": [self._trial(f"control {rate} {n}", loss) for n, loss in enumerate(runs)],
+                    }
+                    for rate, runs in controls.items()
+                ],
+            }
+        )
+
+    def _trial(self, name: str, loss: float | None) -> dict[str, Digest]:
+        digest = make_digest(name)
+        self.models[digest] = None if loss is None else make_scores(loss, seed=len(self.models))
+        return {"digest": digest}
+
+
+def _phases(share: str) -> tuple[Phase, ...]:
+    weights = {"python": share, "perl": str(1 - Decimal(share))}
+    parts = [{"dataset": {"digest": make_digest(name)}, "weight": weight} for name, weight in weights.items()]
+    return (Phase.model_validate({"mixture": parts}),)
 
 
 class Question:

@@ -32,6 +32,15 @@ def _some(values: tuple[str, ...], most: int) -> st.SearchStrategy[list[str]]:
 STAGES: Mapping[str, st.SearchStrategy[Any]] = {
     "screening": st.fixed_dictionaries({"onUndecided": st.sampled_from(["Drop", "Keep", "Stop"])}),
     "durationSweep": st.fixed_dictionaries({"durations": _some(("40960", "61440", "81920", "163840"), 4)}),
+    "mixing": st.fixed_dictionaries({}, optional={"strategy": st.sampled_from(["OptimalTokens", "Uniform"])}),
+    "mixSweep": st.fixed_dictionaries(
+        {},
+        optional={
+            "learningRates": _some(RATES, 2),
+            "rungs": _some(RUNGS[:2], 2),
+            "durations": _some(("40960", "81920"), 2),
+        },
+    ),
     "soup": st.fixed_dictionaries({}, optional={"weights": _some(("0.25", "0.5", "0.75", "1"), 3)}),
 }
 """By name in the recipe: each may be there or not."""
@@ -44,6 +53,9 @@ def manifests(draw: st.DrawFn) -> Manifest:
     has_replay = draw(st.booleans())
     retention = draw(st.sampled_from([None, "data", "datasets"] if has_replay else [None, "data"]))
     sweep = {"learningRates": draw(_some(RATES, 4)), "rungs": draw(_some(RUNGS, 3))}
+    stages = {name: draw(stage) for name, stage in STAGES.items() if draw(st.booleans())}
+    if "mixing" not in stages:
+        stages.pop("mixSweep", None)
     return {
         "datasets": [_text(name) for name in names],
         "replay": {"dataset": _text("speeches")} if has_replay else None,
@@ -51,8 +63,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
             "target": {"suite": "Heldout", "data": [_text(name) for name in draw(_some(("linux", "manuals"), 2))]},
             "retention": _retention(retention),
         },
-        "recipe": {"learningRateSweep": sweep}
-        | {name: draw(stage) for name, stage in STAGES.items() if draw(st.booleans())},
+        "recipe": {"learningRateSweep": sweep} | stages,
         "training": {"sequenceLength": 64, "globalBatchSize": 8, "replicates": draw(st.integers(1, 3))},
     }
 
@@ -168,6 +179,15 @@ def _durations(_: DecideWork, decision: Decision, rngs: list[random.Random]) -> 
     return decision.model_copy(update={"durations": tuple(answers)})
 
 
+def _mix(_: DecideWork, decision: Decision, rngs: list[random.Random]) -> Decision:
+    """One answer for all: the first mix's numbers draw it."""
+    choice, rng = decision.mix, rngs[0]
+    assert choice is not None
+    chosen = rng.choice([choice.proposal, *sorted(arm.mix for arm in choice.arms)])
+    verdict = "Replaced" if chosen != choice.proposal else rng.choice(["Kept", "Undecided"])
+    return decision.model_copy(update={"mix": choice.model_copy(update={"chosen": chosen, "verdict": verdict})})
+
+
 def _soup(_: DecideWork, decision: Decision, rngs: list[random.Random]) -> Decision:
     """One answer for all: the first dataset's numbers draw it."""
     choice, rng = decision.soup, rngs[0]
@@ -181,6 +201,7 @@ ANSWERS: Mapping[Question, Callable[[DecideWork, Decision, list[random.Random]],
     Question.LEARNING_RATE: _rates,
     Question.SCREENING: _screened,
     Question.DURATION: _durations,
+    Question.MIX: _mix,
     Question.SOUP: _soup,
 }
 """By question: another answer for each dataset, drawn from its own numbers. Others get that of `make_decision`."""

@@ -18,17 +18,23 @@ from typing import Any
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.values import Tokens
 
-_IMMUTABLE = ("model", "replay", "evaluation", "training", "resources.image", "artifacts.reuse", "recipe.screening")
+_IMMUTABLE = (
+    *("model", "replay", "evaluation", "training", "resources.image", "artifacts.reuse"),
+    *("recipe.screening", "recipe.mixing"),
+)
 _GROWING = (
     "datasets",
     "recipe.learningRateSweep.learningRates",
     "recipe.learningRateSweep.rungs",
     "recipe.durationSweep.durations",
+    "recipe.mixSweep.learningRates",
+    "recipe.mixSweep.rungs",
+    "recipe.mixSweep.durations",
     "recipe.soup.weights",
 )
 """Lists that may be appended to."""
-_STAGES = ("recipe.durationSweep", "recipe.soup")
-"""Blocks that hold a growing list, and are there from the beginning or never."""
+_STAGES = ("recipe.learningRateSweep", "recipe.durationSweep", "recipe.mixSweep", "recipe.soup")
+"""Blocks that hold growing lists, and are there from the beginning or never."""
 REFUSED = "!"
 
 
@@ -101,5 +107,8 @@ def _judged(change: Change, live: CPTExperimentSpec) -> Change:
 
 def _lengths(live: CPTExperimentSpec) -> Iterator[tuple[str, str, Sequence[Tokens]]]:
     """Growing lists of token counts: what is added comes after all that was there."""
-    yield _GROWING[2], "rung", live.recipe.learning_rate_sweep.rungs or ()
-    yield _GROWING[3], "duration", live.recipe.duration_sweep.durations if live.recipe.duration_sweep else ()
+    sweep, lasting, mixed = live.recipe.learning_rate_sweep, live.recipe.duration_sweep, live.recipe.mix_sweep
+    yield _GROWING[2], "rung", (sweep and sweep.rungs) or ()
+    yield _GROWING[3], "duration", (lasting and lasting.durations) or ()
+    yield _GROWING[5], "rung", (mixed and mixed.rungs) or ()
+    yield _GROWING[6], "duration", (mixed and mixed.durations) or ()

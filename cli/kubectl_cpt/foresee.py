@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cpt_api import PROTOCOL
-from cpt_api.digest import input_digests
+from cpt_api.digest import input_digests, subject_digest
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.model import sha256
 from cpt_api.result import (
@@ -27,6 +27,8 @@ from cpt_api.result import (
     Estimate,
     HeldOutScore,
     Judgement,
+    MixArm,
+    MixChoice,
     RateArm,
     RateChoice,
     ResolvedInput,
@@ -37,15 +39,28 @@ from cpt_api.result import (
     SoupChoice,
     Verdict,
 )
-from cpt_api.trial import CPTTrialSpec, DecideWork, EvaluateWork, PreflightWork, Question, TrainWork, TrialType
+from cpt_api.trial import (
+    CPTTrialSpec,
+    DecideWork,
+    EvaluateWork,
+    PreflightWork,
+    PrepareWork,
+    Question,
+    TrainWork,
+    TrialType,
+)
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import Context, Earlier, Look, Outcome, Plan, PlannedTrial, Succeeded, plan
-from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
+from cpt_operator.plan.lengths import InvalidRecipeError
+from cpt_operator.plan.mixsweep import STAGE as MIX_SWEEP
+from cpt_operator.plan.recipe import Recipe, resolve
 from kubectl_cpt.errors import ManifestError
 from kubectl_cpt.manifest import Document
 
 _UID = "foreseen"
 _TURNS_MAX = 1000
+_PLENTY = 10**15
+"""Tokens at least of a dataset whose size is not in the manifest; no two are alike, nor are mixes by size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +77,14 @@ class Forecast:
     @property
     def tokens_of_one_more_rate(self) -> int:
         """Per dataset: a fitted optimum outside the grid adds one rate, to all rungs at most."""
-        points = [self.recipe.branch_point(rung) for rung in self.recipe.rungs]
-        cooled = sum(rung - point for rung, point in zip(self.recipe.rungs, points, strict=True))
-        return int(points[-1] + cooled)
+        return _to_the_end(self.recipe)
+
+    @property
+    def tokens_of_more_rates(self) -> int:
+        """The same for all datasets, with their controls, and for the mix."""
+        recipe, lines = self.recipe, 2 if self.has_controls_throughout else 1
+        total = lines * len(recipe.spec.datasets) * self.tokens_of_one_more_rate if recipe.has_sweep else 0
+        return total + (_to_the_end(recipe.for_mix()) if recipe.mix and recipe.mix.is_raced else 0)
 
     @property
     def has_controls_throughout(self) -> bool:
@@ -84,6 +104,11 @@ class Forecast:
         if replay is None:
             return None
         return next(t.digest for t in self.most.trials if t.spec.type is TrialType.PREPARE and t.title == replay.name)
+
+
+def _to_the_end(recipe: Recipe) -> int:
+    """Tokens of one rate through all rungs."""
+    return sum(recipe.tokens_of_rung(number) for number in range(len(recipe.rungs)))
 
 
 def foresee(document: Document[CPTExperimentSpec]) -> Forecast:
@@ -142,6 +167,8 @@ def _products(spec: CPTTrialSpec, *, hopeful: bool) -> dict[str, Any]:
                 for i in inputs
             ]
             return {"resolved": tuple(seen)}
+        case PrepareWork(source=source, max_tokens=size):
+            return {"numbers": {"trainTokens": float(size or _PLENTY + 10**9 * int(str(source.digest)[:6], 16))}}
         case TrainWork() as work:
             texts = spec.run.observe.held_out if spec.run.observe else ()
             step = work.stop_tokens // (work.sequence_length * work.global_batch_size)
@@ -165,7 +192,7 @@ def _screening(work: DecideWork, hopeful: bool) -> Decision:
     """Every dataset helps, or none."""
     answers = [
         Screened(
-            dataset=entry.dataset.digest or "",
+            dataset=subject_digest(entry),
             target=Judgement(verdict=Verdict.HELPS if hopeful else Verdict.HURTS, documents=1),
             arms=tuple(
                 ScreenedArm(
@@ -186,10 +213,9 @@ def _race(work: DecideWork, hopeful: bool) -> Decision:
     choices = []
     for entry in work.datasets:
         rates = [arm.learning_rate for arm in entry.arms]
-        assert entry.dataset.digest is not None
         choices.append(
             RateChoice(
-                dataset=entry.dataset.digest,
+                dataset=subject_digest(entry),
                 arms=tuple(
                     RateArm(learning_rate=arm.learning_rate, trial=arm.trial.digest, outcome="Completed", target=1.0)
                     for arm in entry.arms
@@ -208,28 +234,50 @@ def _durations(work: DecideWork, hopeful: bool) -> Decision:
     """A longer one is worth it, or not."""
     choices = [
         DurationChoice(
-            dataset=entry.dataset.digest or "",
+            dataset=subject_digest(entry),
             learning_rate=entry.arms[0].learning_rate,
             arms=tuple(
                 DurationArm(tokens=arm.tokens, trial=arm.trial.digest, outcome="Completed", target=1.0)
                 for arm in entry.arms
                 if arm.tokens and arm.trial.digest
             ),
-            chosen=entry.arms[-1].tokens,
+            chosen=entry.arms[min(number, 1) - 1].tokens,  # the first another one, so that no two proposals are alike
             verdict="Chosen",
             go_on=hopeful,
             reason="imagined",
         )
-        for entry in work.datasets
+        for number, entry in enumerate(work.datasets)
     ]
     return Decision(question=work.question, method="imagined", durations=tuple(choices), sentence="imagined")
+
+
+def _mixing(work: DecideWork, _hopeful: bool) -> Decision:
+    """The proposal is kept."""
+    first = work.datasets[0].arms[0]
+    assert first.tokens is not None, "arms of this question have them"
+    assert work.proposal is not None, "this question has one"
+    choice = MixChoice(
+        learning_rate=first.learning_rate,
+        tokens=first.tokens,
+        arms=tuple(
+            MixArm(mix=subject_digest(entry), parts=(), trial=arm.trial.digest, outcome="Completed")
+            for entry in work.datasets
+            for arm in entry.arms
+            if arm.trial.digest
+        ),
+        proposal=work.proposal,
+        chosen=work.proposal,
+        verdict="Kept",
+        reason="imagined",
+    )
+    return Decision(question=work.question, method="imagined", mix=choice, sentence="imagined")
 
 
 def _soup(work: DecideWork, hopeful: bool) -> Decision:
     """One is released, or none."""
     arms = [
         SoupArm(
-            dataset=entry.dataset.digest or "",
+            dataset=subject_digest(entry),
             learning_rate=arm.learning_rate,
             tokens=arm.tokens,
             weight=arm.weight,
@@ -257,6 +305,7 @@ _IMAGINED: Mapping[Question, Callable[[DecideWork, bool], Decision]] = {
     Question.LEARNING_RATE: _race,
     Question.SCREENING: _screening,
     Question.DURATION: _durations,
+    Question.MIX: _mixing,
     Question.SOUP: _soup,
 }
 
@@ -265,13 +314,13 @@ def end_of(forecast: Forecast, trial: PlannedTrial) -> Tokens | None:
     """The rung or duration that an arm's segment was first needed for, and a decision is about; None for all others."""
     if trial.spec.decide:
         lengths = [arm.tokens for entry in trial.spec.decide.datasets for arm in entry.arms if arm.tokens]
-        about_one = trial.spec.decide.question is Question.DURATION
+        about_one = trial.spec.decide.question in (Question.DURATION, Question.MIX)
         return max(lengths) if about_one else trial.spec.decide.rung_tokens
     work = trial.spec.train
     if work is None:
         return None
     if work.schedule.cooldown:
         return work.stop_tokens
-    recipe = forecast.recipe
+    recipe = forecast.recipe.for_mix() if trial.stage == MIX_SWEEP else forecast.recipe
     ends = (*recipe.rungs, *recipe.durations)
     return next((end for end in ends if recipe.branch_point(end) == work.stop_tokens), None)

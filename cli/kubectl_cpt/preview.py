@@ -10,6 +10,9 @@ from cpt_api.experiment import Budget, CPTExperimentSpec
 from cpt_api.trial import CPTTrialSpec, PreflightWork, TrialType
 from cpt_operator.plan import PlannedTrial
 from cpt_operator.plan.durations import STAGE as DURATIONS
+from cpt_operator.plan.mixing import STAGE as MIXING
+from cpt_operator.plan.mixrecipe import MixRecipe
+from cpt_operator.plan.mixsweep import STAGE as MIX_SWEEP
 from cpt_operator.plan.recipe import Recipe
 from cpt_operator.plan.soup import STAGE as SOUP
 from kubectl_cpt.bill import CONVENTION, Bill, Prices
@@ -146,17 +149,30 @@ def own_tokens(spec: CPTTrialSpec) -> int:
 def _summary(recipe: Recipe) -> str:
     datasets, rates = len(recipe.spec.datasets), len(recipe.rates)
     rungs = ", ".join(map(amount, recipe.rungs))
-    stages = [
+    swept = (
         f"learning-rate sweep of {datasets} {_plural('dataset', datasets)} at {rates} {_plural('rate', rates)} "
         f"({', '.join(map(str, recipe.rates))}), compared at {rungs} tokens"
-    ]
+    )
+    stages = [swept] if recipe.has_sweep else []
     if recipe.on_undecided:
         stages.append(f"screening (undecided: {recipe.on_undecided})")
     if recipe.durations:
         stages.append(f"durations of {', '.join(map(amount, recipe.durations))} tokens")
+    if recipe.mix:
+        stages.append(_summary_of_mix(recipe.mix))
     if recipe.soup_weights:
         stages.append(f"means with the base of weight {', '.join(map(str, recipe.soup_weights))}")
     return ", then ".join(stages)
+
+
+def _summary_of_mix(mix: MixRecipe) -> str:
+    words = f"a mix ({mix.strategy})"
+    if mix.is_raced:
+        rungs = ", ".join(map(amount, mix.rungs))
+        words += f" at {len(mix.rates)} {_plural('rate', len(mix.rates))}, compared at {rungs} tokens"
+    elif mix.is_swept:
+        words += f" at {mix.rates[0]}"
+    return words + (f", for {', '.join(map(amount, mix.durations))} tokens" if mix.durations else "")
 
 
 def _plural(word: str, count: int) -> str:
@@ -191,13 +207,20 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
     if spec.report:
         return "one page with figures and tables"
     end = end_of(forecast, trial)
+    if trial.stage == MIX_SWEEP:
+        recipe = recipe.for_mix()
     at = f"rung {recipe.rungs.index(end) + 1} at {amount(end)} tokens" if end in recipe.rungs else "other segments"
-    if end in recipe.durations and trial.stage == DURATIONS:
+    is_long = trial.stage in (DURATIONS, MIX_SWEEP) and end in recipe.durations
+    if is_long and not (trial.stage == MIX_SWEEP and end in recipe.rungs) and end:
+        at = f"{amount(end)} tokens"
+    if trial.stage == MIXING and end:
         at = f"{amount(end)} tokens"
     if spec.decide:
         return f"{at}: decision" if end else "decision: which datasets help more than the control"
+    if spec.train and trial.stage == MIXING:
+        return f"{at}: the proposal and simple mixes"
     if spec.train and {c.dataset.digest for c in spec.train.phases[0].mixture} == {forecast.control}:
-        seeds = recipe.replicates if end == recipe.rungs[0] else 1
+        seeds = recipe.replicates if end == recipe.control_tokens else 1
         return f"{at}: control, {seeds} {_plural('seed', seeds)}"
     return f"{at}: arms (trunk and cooled branch)"
 
@@ -226,11 +249,12 @@ def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: Bill) -> Iterator[s
         yield f"training.replicates is 1: without a second control there is no run-noise estimate, {what} are Undecided"
     if spec.evaluation.retention is None:
         yield "evaluation.retention is absent: nobody will notice what the model forgets"
-    if len(recipe.rates) == 1:
+    if len(recipe.rates) == 1 and recipe.has_sweep:
         yield f"there is one learning rate, {recipe.rates[0]}: nothing to compare"
     yield from _budget(spec.budget or Budget(), most)
     yield from _sizes(spec, recipe)
     yield from _repetitions(spec, recipe)
+    yield from _of_the_mix(recipe)
 
 
 def _budget(budget: Budget, most: Bill) -> Iterator[str]:
@@ -242,7 +266,8 @@ def _budget(budget: Budget, most: Bill) -> Iterator[str]:
 
 
 def _sizes(spec: CPTExperimentSpec, recipe: Recipe) -> Iterator[str]:
-    for given in spec.recipe.learning_rate_sweep.rungs or ():
+    sweep, mixed = spec.recipe.learning_rate_sweep, spec.recipe.mix_sweep
+    for given in (*((sweep and sweep.rungs) or ()), *((mixed and mixed.rungs) or ())):
         rounded = recipe.whole_batches(given)
         if abs(rounded - given) > _ROUNDING_WARNED * given:
             yield f"rung {given} becomes {rounded}: whole global batches of {recipe.batch_tokens} tokens"
@@ -264,14 +289,25 @@ def _repetitions(spec: CPTExperimentSpec, recipe: Recipe) -> Iterator[str]:
                 yield f"{dataset.name}: maxTokens {dataset.max_tokens} is repeated {times}"
 
 
+def _of_the_mix(recipe: Recipe) -> Iterator[str]:
+    mix = recipe.mix
+    if mix is None:
+        return
+    if mix.longest is None:
+        yield "there is mixing and no mixSweep: the mix is chosen, and nothing is trained on it"
+    for phase in mix.phases:
+        if phase.until_tokens and mix.longest and phase.until_tokens >= mix.longest:
+            late = f"a phase of the mix ends at {phase.until_tokens}, its longest arm at {mix.longest}"
+            yield f"{late}: what follows is not read"
+
+
 def _notes(document: Document[CPTExperimentSpec], manifests: Manifests, forecast: Forecast) -> Iterator[str]:
     """What the numbers above do not say."""
     yield f"names and digests are {UNRESOLVED} until Preflight has seen the inputs; equal trials that exist are free"
     if least := list(_at_least(forecast.recipe)):
         yield f"the lower numbers: {', '.join(least)}; the upper ones: {'none' if len(least) == 1 else 'none of that'}"
     if len(forecast.recipe.rates) > 1:
-        lines = 2 if forecast.has_controls_throughout else 1  # its control as well
-        extra = lines * len(document.spec.datasets) * forecast.tokens_of_one_more_rate
+        extra = forecast.tokens_of_more_rates
         yield f"where a fitted optimum lies outside the grid one rate is added: at most {amount(extra)} tokens more"
     if more := forecast.tokens_of_more_controls:
         yield f"where datasets drop a rate at different rungs its control has more ends: at most {amount(more)} tokens"
@@ -282,12 +318,12 @@ def _notes(document: Document[CPTExperimentSpec], manifests: Manifests, forecast
 
 def _at_least(recipe: Recipe) -> Iterator[str]:
     """How the least comes about."""
-    if len(recipe.rungs) > 1:
+    if len(recipe.rungs) > 1 and recipe.has_sweep:
         yield "half of the rates dropped at every rung"
     if recipe.on_undecided and (recipe.durations or recipe.soup_weights):
         yield "no dataset survives screening"
         return
-    if len(recipe.durations) > 2:
+    if len(recipe.durations) > 2 or (recipe.mix and len(recipe.mix.durations) > 2):
         yield "no duration after the second is worth it"
     if recipe.soup_weights:
         yield "no soup is released"

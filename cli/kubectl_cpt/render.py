@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from cpt_api.experiment import DatasetStatus
+from cpt_api.experiment import DatasetStatus, MixShare
+from cpt_operator.plan.subjects import MIX
 from kubectl_cpt import numbers
 from kubectl_cpt.documents import EXPONENT
 from kubectl_cpt.numbers import amount, percent, span
@@ -43,6 +44,15 @@ def document_of(previews: Sequence[Preview], hand: Sequence[Row]) -> dict[str, A
         "experiments": [preview.to_dict() for preview in previews],
         "byHand": [{"what": row.what, "tokens": row.tokens[1]} for row in hand],
     }
+
+
+def mix(shares: Sequence[MixShare]) -> Iterator[str]:
+    """One line, or one for each phase; none where there is no mix."""
+    phases: dict[int | None, list[str]] = {}
+    for share in shares:
+        phases.setdefault(share.phase, []).append(f"{share.dataset} {share.weight}")
+    for phase, parts in phases.items():
+        yield f"{MIX}{f', phase {phase}' if phase else ''}: {', '.join(parts)}"
 
 
 # --- table ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 
 from cpt_api import PROTOCOL
 from cpt_api.model import Model, canonical_json, sha256
-from cpt_api.trial import CPTTrialSpec, Source, TrialRef
+from cpt_api.trial import CPTTrialSpec, DatasetArms, Phase, Source, TrialRef
 from cpt_api.values import Digest
 
 
@@ -36,6 +36,26 @@ def trial_digest(spec: CPTTrialSpec) -> Digest:
 def input_digests(spec: CPTTrialSpec) -> list[Digest]:
     """Digests of everything the trial reads, sorted, each once: what its `result.json` must name as inputs."""
     return sorted({reference.digest for reference in references(spec.work) if reference.digest is not None})
+
+
+def mix_digest(phases: Iterable[Phase]) -> Digest:
+    """What stands for a mix where a dataset has the digest of its Prepare trial: of what is read, in canonical form.
+
+    Equal for the same data in the same proportions, whatever people call it and in whatever order they list it.
+    """
+    return sha256(canonical_json([phase.identity() for phase in phases]))
+
+
+def subject_digest(entry: DatasetArms) -> Digest:
+    """How answers call whom these arms belong to: a dataset by its Prepare trial, a mix by `mix_digest`.
+
+    Raises ValueError when the reference has no digest yet: resolve it first.
+    """
+    if entry.phases is not None:
+        return mix_digest(entry.phases)
+    if entry.dataset is None or entry.dataset.digest is None:
+        raise ValueError(f"unresolved reference to the data of arms: {entry.dataset}")
+    return entry.dataset.digest
 
 
 def listing_digest(entries: Iterable[tuple[str, int, str]]) -> Digest:

@@ -57,6 +57,8 @@ class Replay(Model):
     """Text like that of the base's pretraining."""
     screening_share: Share | None = None
     """Its share of every arm of a single dataset; "0.5" when absent."""
+    share: Share | None = None
+    """Its share of every mix; "0.05" when absent."""
 
 
 class Suite(StrEnum):
@@ -152,6 +154,63 @@ class DurationSweep(Model):
     """Total tokens, rising, none shorter than the first rung."""
 
 
+class MixStrategy(StrEnum):
+    """How the weights of the mix come about."""
+
+    OPTIMAL_TOKENS = "OptimalTokens"
+    """In proportion to the durations that were chosen for the datasets that survived."""
+    UNIFORM = "Uniform"
+    """Equal weights for the datasets that survived."""
+    PROPORTIONAL = "Proportional"
+    """In proportion to the tokens that the datasets that survived have."""
+    EXPLICIT = "Explicit"
+    """As written in `phases`: nothing is proposed or compared."""
+
+
+class MixWeight(Model):
+    """One dataset of a mix."""
+
+    dataset: Name
+    """Of this experiment."""
+    weight: Amount
+    """Relative to the other weights of its phase, above zero; replay data comes on top."""
+
+
+class MixPhase(Model):
+    """A mix, and how long it holds."""
+
+    weights: Annotated[tuple[MixWeight, ...], Field(min_length=1, max_length=63)]
+    """Each dataset once."""
+    until_tokens: Tokens | None = None
+    """Total tokens at which the next phase begins; absent in the last phase, and only there."""
+
+
+class Mixing(Model):
+    """In which proportions the datasets that survived are read together.
+
+    The proposal is trained beside `Uniform` and `Proportional` mixes, to the first rung and at one rate. It is kept
+    unless it is detectably worse than one of them; then the best of them is taken.
+    """
+
+    strategy: MixStrategy | None = None
+    """OptimalTokens when absent, which needs a durationSweep."""
+    phases: Annotated[tuple[MixPhase, ...], Field(min_length=1, max_length=8)] | None = None
+    """Explicit: one mix after another; one phase is one mix, phases of one dataset each are a concatenation."""
+
+
+class MixSweep(Model):
+    """Rate and duration once more, for the mix: what suits a dataset alone need not suit all of them together."""
+
+    learning_rates: Annotated[tuple[LearningRate, ...], Field(min_length=1, max_length=64)] | None = None
+    """Quote them: "3e-5". When absent those of learningRateSweep. One alone is taken as it is where there are
+    durations."""
+    rungs: Annotated[tuple[Tokens, ...], Field(min_length=1, max_length=3)] | None = None
+    """Total tokens at which rates are compared, rising; when absent the first rung of learningRateSweep, without one
+    1B or half of the shortest duration."""
+    durations: Annotated[tuple[Tokens, ...], Field(min_length=1, max_length=16)] | None = None
+    """Total tokens, rising, none shorter than the first rung; when absent the mix ends at its last rung."""
+
+
 class Soup(Model):
     """Weighted means of the base and what was trained from it: scored without being written, the best one is written.
 
@@ -166,12 +225,16 @@ class Soup(Model):
 class Recipe(Model):
     """The stages; each is optional, their order is fixed."""
 
-    learning_rate_sweep: LearningRateSweep
-    """Which rate suits each dataset."""
+    learning_rate_sweep: LearningRateSweep | None = None
+    """Which rate suits each dataset; only an Explicit mix can do without."""
     screening: Screening | None = None
     """Which datasets help; the sweep's controls then go as far as its arms."""
     duration_sweep: DurationSweep | None = None
     """How long to train on each dataset that survived."""
+    mixing: Mixing | None = None
+    """In which proportions to read the datasets that survived."""
+    mix_sweep: MixSweep | None = None
+    """At which rate, and how long, to train on the mix."""
     soup: Soup | None = None
     """Which mean of the base and a trained model to release; written and exported. Without it nothing is exported."""
 
@@ -336,6 +399,17 @@ class DatasetStatus(Model):
     """95 %; after screening two one-sided 95 % bounds, adjusted for rates and datasets."""
 
 
+class MixShare(Model):
+    """One dataset of the mix that was taken."""
+
+    dataset: Name
+    """Which."""
+    weight: Share
+    """Its part of the mix, to four digits; replay data comes on top."""
+    phase: Annotated[int, Field(ge=1, le=8)] | None = None
+    """Of an Explicit mix that has several: which, from 1."""
+
+
 class Best(Model):
     """The best arm so far, or the soup."""
 
@@ -343,8 +417,8 @@ class Best(Model):
     """Its trial."""
     digest: Digest
     """Its digest."""
-    dataset: Name
-    """Its dataset."""
+    dataset: Name | None = None
+    """Its dataset; absent where it was trained on the mix, which is `status.mix`."""
     learning_rate: LearningRate
     """Its rate."""
     tokens: Tokens
@@ -405,6 +479,8 @@ class CPTExperimentStatus(Model):
     """The stages."""
     datasets: Annotated[tuple[DatasetStatus, ...], Field(max_length=256)] = ()
     """The candidates."""
+    mix: Annotated[tuple[MixShare, ...], Field(max_length=256)] = ()
+    """The mix that was taken, as soon as it is known."""
     best: Best | None = None
     """The best arm so far."""
     ledger: Ledger = Ledger()

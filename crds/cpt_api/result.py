@@ -15,7 +15,7 @@ from cpt_api.digest import input_digests
 from cpt_api.layout import PROGRESS_MAX_BYTES, RESULT_MAX_BYTES
 from cpt_api.model import Model, Name, Text, Uri
 from cpt_api.trial import CPTTrialSpec, InputKind, Question, TrialType
-from cpt_api.values import Digest, LearningRate, Share, Tokens
+from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
 
 M = TypeVar("M", bound=Model)
 
@@ -144,10 +144,10 @@ class RateArm(Model):
 
 
 class RateChoice(Model):
-    """The answer for one dataset."""
+    """The answer for one dataset, or for a mix."""
 
     dataset: Digest
-    """The Prepare trial."""
+    """The Prepare trial, or the digest of what the mix reads."""
     arms: Annotated[tuple[RateArm, ...], Field(max_length=64)]
     """By rate."""
     survivors: Annotated[tuple[LearningRate, ...], Field(max_length=64)]
@@ -274,10 +274,10 @@ class DurationArm(Model):
 
 
 class DurationChoice(Model):
-    """The answer for one dataset."""
+    """The answer for one dataset, or for a mix."""
 
     dataset: Digest
-    """The Prepare trial."""
+    """The Prepare trial, or the digest of what the mix reads."""
     learning_rate: LearningRate
     """Of the trunk."""
     arms: Annotated[tuple[DurationArm, ...], Field(max_length=16)]
@@ -290,6 +290,62 @@ class DurationChoice(Model):
     """Bits per byte that the last duration saves against the one before; its upper end is the one-sided 95 % bound."""
     go_on: bool
     """A longer duration may still gain more than minimumEffect."""
+    gain: Estimate | None = None
+    """Of the chosen arm against the base on the target: bits per byte saved."""
+    retention_loss: Estimate | None = None
+    """Of the chosen arm against the base: bits per byte lost, items only."""
+    reason: Text
+    """Some sentences for people."""
+
+
+class MixPart(Model):
+    """One dataset of a trained mix."""
+
+    dataset: Digest
+    """The Prepare trial."""
+    weight: Amount
+    """Of what is read, replay data among it."""
+
+
+class MixArm(Model):
+    """One trained mix."""
+
+    mix: Digest
+    """Of what it reads."""
+    parts: Annotated[tuple[MixPart, ...], Field(max_length=64)]
+    """By digest."""
+    trial: Digest
+    """Its trial."""
+    outcome: Literal["Completed", "Diverged"]
+    """A mix that diverged is a result."""
+    target: Bits | None = None
+    """Bits per byte, lower is better; absent when it diverged."""
+    target_interval: tuple[Bits, Bits] | None = None
+    """95 %, items only."""
+    retention: Bits | None = None
+    """Bits per byte."""
+    ahead: Estimate | None = None
+    """Bits per byte that it saves against the proposal; its lower end is a one-sided 95 % bound for all of them
+    together. Absent for the proposal, and where one of both has no score."""
+
+
+class MixChoice(Model):
+    """The answer: which mix is taken."""
+
+    learning_rate: LearningRate
+    """Of all arms."""
+    tokens: Tokens
+    """Of all arms."""
+    arms: Annotated[tuple[MixArm, ...], Field(max_length=16)]
+    """By the digest of the mix."""
+    proposal: Digest
+    """As it was asked."""
+    chosen: Digest
+    """The proposal, or the best of the others."""
+    verdict: Literal["Kept", "Replaced", "Undecided"]
+    """Undecided: the proposal is kept, but a mix failed, none has a score, or there is no estimate of the run noise."""
+    detectable: Bits | None = None
+    """By how much the proposal would have to be worse to be found out with 80 % power."""
     gain: Estimate | None = None
     """Of the chosen arm against the base on the target: bits per byte saved."""
     retention_loss: Estimate | None = None
@@ -364,6 +420,8 @@ class Decision(Model):
     """Question Screening: the columns of the matrix, target first."""
     durations: Annotated[tuple[DurationChoice, ...], Field(max_length=256)] | None = None
     """Question Duration: one answer per dataset."""
+    mix: MixChoice | None = None
+    """Question Mix."""
     soup: SoupChoice | None = None
     """Question Soup."""
     sentence: Text

@@ -22,6 +22,9 @@ from cpt_api.experiment import (
     Dataset,
     DurationSweep,
     LearningRateSweep,
+    Mixing,
+    MixSweep,
+    MixWeight,
     Recipe,
     Retention,
     Soup,
@@ -33,6 +36,7 @@ from cpt_api.trial import (
     DECIDE_FIELDS,
     DECIDE_FIELDS_WORDS,
     CPTTrialSpec,
+    DatasetArms,
     DecideWork,
     EvaluateWork,
     MergeInput,
@@ -130,6 +134,24 @@ def _only_longer(field: str, word: str) -> Rule:
     )
 
 
+def _growing(field: str, word: str) -> tuple[Rule, ...]:
+    """A list of token counts that rises, and may be continued."""
+    return (
+        Rule(
+            f"!has(self.{field}) || self.{field}.map(t, {_COUNT.format('t')}).isSorted()",
+            f"{word}s must rise: write the shortest first",
+            field_path=f".{field}",
+        ),
+        _append_only(field, "s == o"),
+        _only_longer(field, word),
+    )
+
+
+def _above_zero(message: str) -> Rule:
+    """A weight: an Amount may be zero."""
+    return Rule("self.weight.matches('^[0.]*[1-9]')", message, ".weight")
+
+
 _HELD_OUT = Rule(
     "self.suite != 'Heldout' || (has(self.data) && self.data.size() > 0)"
     " || (has(self.datasets) && self.datasets.size() > 0)",
@@ -156,7 +178,7 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
     Start: (_exactly_one("model", "segment", "random"),),
     MergeInput: (
         _exactly_one("model", "segment"),
-        Rule("self.weight.matches('^[0.]*[1-9]')", "what has a weight of 0 takes no part: remove it", ".weight"),
+        _above_zero("what has a weight of 0 takes no part: remove it"),
     ),
     EvaluateWork: (_exactly_one("model", "segment", "merge"),),
     Target: (_HELD_OUT,),
@@ -169,25 +191,22 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
             field_path=".image",
         ),
     ),
-    LearningRateSweep: (
-        Rule(
-            f"!has(self.rungs) || self.rungs.map(r, {_COUNT.format('r')}).isSorted()",
-            "rungs must rise: write the shortest first",
-            field_path=".rungs",
-        ),
+    LearningRateSweep: (*_growing("rungs", "rung"), _append_only("learningRates", "s == o")),
+    DurationSweep: _growing("durations", "duration"),
+    MixSweep: (
+        *_growing("rungs", "rung"),
+        *_growing("durations", "duration"),
         _append_only("learningRates", "s == o"),
-        _append_only("rungs", "s == o"),
-        _only_longer("rungs", "rung"),
     ),
-    DurationSweep: (
+    MixWeight: (_above_zero("what has a weight of 0 takes no part: remove it"),),
+    Mixing: (
         Rule(
-            f"self.durations.map(d, {_COUNT.format('d')}).isSorted()",
-            "durations must rise: write the shortest first",
-            field_path=".durations",
+            "(has(self.strategy) && self.strategy == 'Explicit') == has(self.phases)",
+            "phases go with strategy Explicit, and only with it",
+            field_path=".phases",
         ),
-        _append_only("durations", "s == o"),
-        _only_longer("durations", "duration"),
     ),
+    DatasetArms: (_exactly_one("dataset", "phases"),),
     Soup: (
         Rule(
             "!has(self.weights) || self.weights.all(w, w.matches('[1-9]'))",
@@ -208,16 +227,28 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
     ),
     # changes
     Recipe: (
-        *_immutable(("screening",), "an experiment"),
         Rule(
-            "has(self.durationSweep) == has(oldSelf.durationSweep)",
-            "immutable; create an experiment with a new name",
-            field_path=".durationSweep",
+            "has(self.learningRateSweep) || (has(self.mixing) && has(self.mixSweep) && has(self.mixing.strategy)"
+            " && self.mixing.strategy == 'Explicit')",
+            "without learningRateSweep the recipe needs mixing with strategy Explicit, and a mixSweep",
         ),
         Rule(
-            "has(self.soup) == has(oldSelf.soup)",
-            "immutable; create an experiment with a new name",
-            field_path=".soup",
+            "has(self.learningRateSweep) || !(has(self.screening) || has(self.durationSweep))",
+            "screening and durationSweep go on from a learningRateSweep: add one",
+        ),
+        Rule(
+            "!has(self.mixSweep) || has(self.mixing)",
+            "mixSweep trains on the mix: add mixing, which says what that is",
+            field_path=".mixSweep",
+        ),
+        *_immutable(("screening", "mixing"), "an experiment"),
+        *(
+            Rule(
+                f"has(self.{field}) == has(oldSelf.{field})",
+                "immutable; create an experiment with a new name",
+                field_path=f".{field}",
+            )
+            for field in ("learningRateSweep", "durationSweep", "mixSweep", "soup")
         ),
     ),
     Dataset: (Rule("self == oldSelf", "immutable; add a dataset under another name, or create a new experiment"),),

@@ -325,6 +325,8 @@ class Question(StrEnum):
     """Which datasets help more than the control; asked once, after the race."""
     DURATION = "Duration"
     """Which durations may be the best, and whether longer ones may be better; asked at every duration."""
+    MIX = "Mix"
+    """Whether a proposed mix is detectably worse than simple ones."""
     SOUP = "Soup"
     """Which mean of the base and a trained model is best among those whose retention holds; asked once, at the end."""
 
@@ -346,17 +348,22 @@ class Arm(Model):
     trial: TrialRef
     """The cooled Train trial, or the Evaluate trial that scored its end."""
     tokens: Tokens | None = None
-    """Screening, Duration and Soup: its total tokens."""
+    """Its total tokens; of LearningRate's arms `rungTokens` says it."""
     weight: Share | None = None
     """Soup: its share in the mean with the base, above 0; the trial is the one that scored that mean."""
 
 
 class DatasetArms(Model):
-    """The arms of one dataset: at one rung; for Screening each where its race ended; for Duration along one trunk;
-    for Soup every mean that was scored."""
+    """The arms of one dataset, or of a mix: exactly one of `dataset` and `phases`.
 
-    dataset: TrialRef
+    At one rung; for Screening each where its race ended; for Duration along one trunk; for Mix a single one; for Soup
+    every mean that was scored.
+    """
+
+    dataset: TrialRef | None = None
     """The Prepare trial that names the data."""
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1, max_length=8)] | None = None
+    """What the mix reads, replay data among it; answers call it by the digest of this (`mix_digest`)."""
     arms: Annotated[tuple[Arm, ...], Field(min_length=1, max_length=64)]
     """One arm for each rate that has a result; LearningRate: that is still in the race."""
     missing: Annotated[tuple[LearningRate, ...], Field(max_length=64)] = ()
@@ -373,7 +380,7 @@ class ControlArms(Model):
     trials: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=16)]
     """The control and its replicates."""
     tokens: Tokens | None = None
-    """Screening and Duration: their total tokens."""
+    """Their total tokens; absent for LearningRate."""
 
 
 class DecideWork(Model):
@@ -405,6 +412,10 @@ class DecideWork(Model):
     """Duration: of how many each trunk's rate was picked; the arm that it was picked for looks better than it is."""
     picked_at: Tokens | None = None
     """Duration: total tokens of that arm."""
+    proposal: Digest | None = None
+    """Mix: the mix that is kept unless it is detectably worse, by its digest. It has no arm where its trial failed."""
+    mixes: Annotated[int, Field(ge=2, le=16)] | None = None
+    """Mix: how many were trained; those without an arm failed for good, and leave the answer undecided."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Of Monte-Carlo quantiles."""
 
@@ -416,9 +427,9 @@ class DecideWork(Model):
         lengths = [arm.tokens for entry in self.datasets for arm in entry.arms] + [c.tokens for c in self.controls]
         without = self.question is Question.LEARNING_RATE
         if any((tokens is None) != without for tokens in lengths):
-            raise ValueError(
-                "arms and controls have tokens for Screening, Duration and Soup, and have none for LearningRate"
-            )
+            raise ValueError("arms and controls have tokens, but for LearningRate")
+        if any((entry.dataset is None) == (entry.phases is None) for entry in self.datasets):
+            raise ValueError("arms belong to exactly one of dataset and phases")
         weights = [arm.weight for entry in self.datasets for arm in entry.arms]
         if any((weight is not None) != (self.question is Question.SOUP) for weight in weights):
             raise ValueError("arms have a weight for Soup, and only for Soup")
@@ -431,6 +442,7 @@ DECIDE_FIELDS = {
     Question.LEARNING_RATE: ("rung_tokens", "rungs", "last"),
     Question.SCREENING: ("error_rate", "family"),
     Question.DURATION: ("rates", "picked_at"),
+    Question.MIX: ("proposal", "mixes"),
 }
 """What a question needs beside arms and controls."""
 DECIDE_FIELDS_WORDS = (
@@ -544,8 +556,8 @@ class ReportedModel(Model):
 
     trial: Digest
     """Whose end it is."""
-    dataset: Name
-    """What it was trained on."""
+    dataset: Name | None = None
+    """What it was trained on; absent where that is the mix."""
     learning_rate: LearningRate
     """Its rate."""
     tokens: Tokens

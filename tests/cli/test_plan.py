@@ -17,13 +17,15 @@ from kubectl_cpt.bill import Bill, Prices
 from kubectl_cpt.errors import Exit
 from kubectl_cpt.foresee import foresee, tokens
 from kubectl_cpt.main import app
-from kubectl_cpt.manifest import Document
+from kubectl_cpt.manifest import Document, Manifests
+from kubectl_cpt.preview import preview
 from make import make_experiment
+from mixes import explicit
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 DEMO = ("-f", str(ROOT / "examples/demo"))
-LATER = ("screening", "durations", "soup")
+LATER = ("screening", "durations", "mix", "soup")
 STUDY = ROOT / "docs/study.md"
 PRICES = ("--parameters", "0.92M", "--tokens-per-second-per-gpu", "4000", "--price-per-gpu-hour", "2.5")
 FORMATS = {"wide": "demo-plan.txt", "markdown": "demo-plan.md", "yaml": "demo-plan.yaml"}
@@ -157,6 +159,37 @@ class TestBounds:
         assert len(cooked.least.trials) - len(plain.least.trials) == 2 + 1
         assert len(cooked.most.trials) - len(cooked.least.trials) == 2
 
+    def test_mix(self) -> None:
+        """The proposal and two simple mixes, then rates and durations of the mix; nothing where no dataset survives."""
+        sweep = {"learningRates": ["1e-4", "1e-3"], "rungs": ["10240"]}
+        recipe = {
+            "learningRateSweep": sweep,
+            "durationSweep": {"durations": ["20480", "40960"]},
+            "mixing": {},
+            "mixSweep": {"durations": ["20480"]},
+        }
+        plain = foresee(Document("a", "b", make_experiment(recipe={**recipe, "mixing": None, "mixSweep": None})))
+        mixed = foresee(Document("a", "b", make_experiment(recipe=recipe)))
+        # the first rung of the mix is the proposal's arm
+        own = 3 * 10240 + 10240 + (20480 - 8192)
+        assert tokens(mixed.most.trials) - tokens(plain.most.trials) == own
+        assert mixed.most.tokens_naive - plain.most.tokens_naive == 2 * 10240 + 20480
+        screened = foresee(Document("a", "b", make_experiment(recipe={**recipe, "screening": {}})))
+        assert not [trial for trial in screened.least.trials if trial.stage in ("mixing", "mixSweep")]
+
+    def test_the_study(self) -> None:
+        """Issue 4's fixed set-up but for its one longer sweep: 356.5B as separate runs with all sweeps to 5B … 2.5B."""
+        recipe = {
+            "learningRateSweep": {"learningRates": ["3e-6", "1e-5", "3e-5", "1e-4"], "rungs": ["1B", "2.5B", "5B"]},
+            "durationSweep": {"durations": ["2.5B", "5B", "10B", "20B", "40B"]},
+            "mixing": {},
+            "mixSweep": {"durations": ["2.5B", "5B", "10B", "20B", "40B"]},
+        }
+        training = {"sequenceLength": 4096, "globalBatchSize": 256}
+        forecast = foresee(Document("a", "b", make_experiment(recipe=recipe, training=training)))
+        swept, lasting, mixed = 2 * 4 * 5e9, 2 * 77.5e9, 4 * 1e9 + 77.5e9
+        assert forecast.most.tokens_naive == pytest.approx(swept + lasting + mixed, rel=1e-3)
+
 
 class TestBill:
     """6ND, GPU-hours, money."""
@@ -205,6 +238,22 @@ class TestBill:
 
 class TestWarnings:
     """What will run, and will not tell what one hopes for."""
+
+    @pytest.mark.parametrize(
+        ("until", "sweep", "want"),
+        [
+            pytest.param("20480", None, ["there is mixing and no mixSweep"], id="chosen for nothing"),
+            pytest.param("40960", {"durations": ["40960"]}, ["a phase of the mix ends at 40960"], id="late"),
+            pytest.param("20480", {"durations": ["40960"]}, [], id="fine"),
+        ],
+    )
+    def test_mix(self, until: str, sweep: dict[str, Any] | None, want: list[str]) -> None:
+        """A mix that nothing is trained on, and a phase that nobody reaches."""
+        swept = {"learningRateSweep": {"learningRates": ["1e-4", "1e-3"], "rungs": ["10240"]}}
+        recipe = explicit([(until, [("python", "1")]), (None, [("perl", "1")])], **swept).to_dict()["recipe"]
+        spec = make_experiment(recipe={**recipe, "mixSweep": sweep})
+        found = preview(Document("a", "b", spec), Manifests((), ()), Prices()).warnings
+        assert [text[: len(start)] for text, start in zip(found, want, strict=True)] == want
 
     @pytest.mark.parametrize(
         ("changes", "want"),

@@ -69,6 +69,21 @@ class TestWhole:
         assert best["uri"] == done.answer["places"]["best"]
         assert best["uri"].endswith(f"{best['digest']}/export/")
 
+    def test_a_mix(self, bench: Bench) -> None:
+        """As written, and swept: the status says what it is made of, and nothing of it is trained again."""
+        recipe = {
+            "learningRateSweep": {"learningRates": ["1e-4"], "rungs": ["10240"]},
+            "mixing": {"strategy": "Explicit", "phases": [{"weights": [{"dataset": "python", "weight": "3"}]}]},
+            "mixSweep": {"durations": ["20480", "40960"]},
+        }
+        bench.write(bench.experiment(recipe=recipe))
+        done = bench.run()
+        assert done.code == Exit.SUCCESS, done.said
+        assert bench.attempts().count("train") == TRAINS + 4
+        assert done.answer["status"]["mix"] == [{"dataset": "python", "weight": "1"}]
+        assert [stage["name"] for stage in done.answer["status"]["stages"]][-3:] == ["mixing", "mixSweep", "report"]
+        assert bench.run().answer == done.answer
+
     def test_again(self, bench: Bench) -> None:
         """A second run trains nothing and gives the same answer."""
         first, second = bench.run(), bench.run()

@@ -27,7 +27,9 @@ RUNG_STEPS = 20
 CONFIG = {"preflightName": "inputs", "input": "config"}
 
 
-def manifests(folder: Path, retention: dict[str, Any] | None = None, **stages: Any) -> Path:
+def manifests(
+    folder: Path, retention: dict[str, Any] | None = None, datasets: Sequence[str] = ("python",), **stages: Any
+) -> Path:
     """A base from random weights, and a sweep of one dataset at one rate that starts from it, and what comes after."""
     train = {
         "start": {"random": {"config": CONFIG, "seed": 1}},
@@ -44,7 +46,7 @@ def manifests(folder: Path, retention: dict[str, Any] | None = None, **stages: A
     ]
     experiment = {
         "model": {"trialName": "base"},
-        "datasets": [{"name": "python", "uri": "s3://corpora/python.jsonl"}],
+        "datasets": [{"name": name, "uri": f"s3://corpora/{name}.jsonl"} for name in datasets],
         "replay": {"dataset": {"name": "replay", "uri": "s3://corpora/speeches.jsonl"}},
         "evaluation": {
             "target": {"suite": "Heldout", "data": [{"name": "linux", "uri": "s3://corpora/linux.jsonl"}]},
@@ -93,7 +95,7 @@ class Laptop:
 def laptop(tmp_path: Path) -> Laptop:
     """Texts of few words, a model's config, manifests."""
     Lab(tmp_path).base()
-    for number, (name, documents) in enumerate({"speeches": 200, "python": 200, "linux": 60}.items()):
+    for number, (name, documents) in enumerate({"speeches": 200, "python": 200, "linux": 60, "perl": 80}.items()):
         texts = (text(1000 * number + n, 60) for n in range(documents))
         lines = (json.dumps({"text": f"{words} {number} {n}"}) for n, words in enumerate(texts))
         (tmp_path / "sources" / f"{name}.jsonl").write_text("\n".join(lines))
@@ -168,3 +170,22 @@ def test_a_soup(laptop: Laptop) -> None:
     assert {"config.json", "tokenizer.json", "model.safetensors.index.json"} <= {file.name for file in folder.iterdir()}
     (soup,) = (stage for stage in answer["status"]["stages"] if stage["name"] == "soup")
     assert (soup["state"], soup["reason"].partition(":")[0]) == ("Decided", "Chosen")
+
+
+@pytest.mark.timeout(900)  # some thirty processes, each of which imports torch
+def test_a_mix(laptop: Laptop) -> None:
+    """Two datasets of unlike size: a mix by size beside an equal one, then the one that is taken, for longer."""
+    sweep = {"durations": [str(2 * RUNG_STEPS * BATCH_TOKENS)]}
+    manifests(laptop.folder, None, ("python", "perl"), mixing={"strategy": "Proportional"}, mixSweep=sweep)
+    with laptop.start() as process:
+        out, said = process.communicate()
+    assert process.returncode == Exit.SUCCESS, said
+    answer = json.loads(out)
+    weights = {share["dataset"]: float(share["weight"]) for share in answer["status"]["mix"]}
+    assert sum(weights.values()) == pytest.approx(1)
+    assert [stage["state"] for stage in answer["status"]["stages"]] == ["Decided"] * 5
+    page = Path(answer["places"]["report"])
+    rows = (page.parent / "tables/mixes.csv").read_text().splitlines()
+    assert len(rows) == 3
+    assert (page.parent / "figures/durations-the-mix.svg").exists()
+    assert {each["answer"] for each in verified(laptop, Exit.SUCCESS)} == {"equal"}

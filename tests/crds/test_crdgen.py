@@ -136,7 +136,7 @@ class TestStructural:
     def test_learning_rates_say_quote_it(self) -> None:
         """An unquoted 1e-5 is refused by a bare type error: the description is where people look next."""
         rates = [node for path, node in SPEC_FIELDS if path.endswith(("learningRates", "model.peakLearningRate"))]
-        assert len(rates) == 2
+        assert len(rates) == 3
         assert all("Quote" in node["description"] for node in rates)
 
     def test_rules_name_existing_fields(self) -> None:

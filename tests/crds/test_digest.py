@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cpt_api.digest import input_digests, listing_digest, trial_digest
-from cpt_api.trial import CPTTrialSpec
+from cpt_api.digest import input_digests, listing_digest, mix_digest, subject_digest, trial_digest
+from cpt_api.trial import CPTTrialSpec, DatasetArms, Phase
 from make import make_digest
 
 PYTHON, PERL, BASE, TEXT = map(make_digest, ("python", "perl", "base", "text"))
@@ -182,6 +182,34 @@ class TestReferences:
     def test_observed_texts_are_no_inputs(self) -> None:
         """`run.observe` is not hashed, so its texts are not among the inputs."""
         assert TEXT not in input_digests(make_train(rest={"run": {"observe": {"heldOut": [{"digest": TEXT}]}}}))
+
+
+class TestMix:
+    """What stands for a mix where a dataset has the digest of its Prepare trial."""
+
+    @staticmethod
+    def phase(*parts: tuple[str, str]) -> Phase:
+        mixture = [{"dataset": {"digest": make_digest(name)}, "weight": weight} for name, weight in parts]
+        return Phase.model_validate({"mixture": mixture})
+
+    def test_canonical(self) -> None:
+        """The order of its parts means nothing, nor how a weight is written."""
+        one, same = self.phase(("a", "0.20"), ("b", "0.8")), self.phase(("b", "8e-1"), ("a", "0.2"))
+        assert mix_digest([one]) == mix_digest([same])
+
+    def test_differs(self) -> None:
+        """Other weights and another order of phases are another mix."""
+        one, other = self.phase(("a", "0.2"), ("b", "0.8")), self.phase(("a", "0.3"), ("b", "0.7"))
+        assert len({mix_digest([one]), mix_digest([other]), mix_digest([one, other]), mix_digest([other, one])}) == 4
+
+    def test_subject(self) -> None:
+        """Arms belong to a dataset or to a mix, and answers call both by one digest."""
+        arm = {"learningRate": "1e-4", "trial": {"digest": make_digest("t")}, "tokens": "1M"}
+        phase = self.phase(("a", "1"))
+        of_mix = DatasetArms.model_validate({"phases": [phase.to_dict()], "arms": [arm]})
+        of_dataset = DatasetArms.model_validate({"dataset": {"digest": make_digest("a")}, "arms": [arm]})
+        assert subject_digest(of_mix) == mix_digest([phase])
+        assert subject_digest(of_dataset) == make_digest("a")
 
 
 class TestListing:

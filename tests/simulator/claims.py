@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from cpt_api.digest import subject_digest
 from cpt_api.result import Estimate, RateChoice
 from cpt_api.trial import DecideWork
 from cpt_api.values import Digest, LearningRate
@@ -121,7 +122,7 @@ def fixed_contrast(ended: Ended) -> Iterable[bool]:
         one, other = (scores[known(arm.trial.digest)] for arm in entry.arms[1:3])
         if one and other and noise:
             rates = [arm.learning_rate for arm in entry.arms[1:3]]
-            name = ended.world.names[known(entry.dataset.digest)]
+            name = ended.world.names[subject_digest(entry)]
             true = [ended.world.loss(name, rate, work.rung_tokens) for rate in rates]
             yield covers(with_runs(difference(one.target, other.target), noise, runs=2), true[0] - true[1])
 
@@ -134,7 +135,7 @@ def fixed_gain(ended: Ended) -> Iterable[bool]:
     for entry in work.datasets:
         found = scores[known(entry.arms[1].trial.digest)]
         if found and base and noise:
-            name = ended.world.names[known(entry.dataset.digest)]
+            name = ended.world.names[subject_digest(entry)]
             true = BASE_LOSS - ended.world.loss(name, entry.arms[1].learning_rate, work.rung_tokens)
             yield covers(with_runs(difference(base.target, found.target), noise, runs=1), true)
 

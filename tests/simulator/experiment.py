@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cpt_api.experiment import CPTExperimentSpec
-from cpt_api.result import DurationChoice, RateChoice, Screened, SoupChoice
+from cpt_api.result import DurationChoice, MixChoice, RateChoice, Screened, SoupChoice
 from cpt_api.trial import CPTTrialSpec, DecideWork, Question, TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import Context, Look, Outcome, Plan, Succeeded, plan
@@ -35,6 +35,8 @@ class Ended:
     """Every trial that ran."""
     soup: SoupChoice | None = None
     """Where the recipe has one."""
+    mix: MixChoice | None = None
+    """Where mixes were compared."""
 
     @property
     def chosen(self) -> dict[str, RateChoice]:
@@ -73,12 +75,13 @@ def run_experiment(truth: Truth, seed: int, spec: CPTExperimentSpec | None = Non
     decisions: list[tuple[DecideWork, tuple[RateChoice, ...]]] = []
     screened: dict[str, Screened] = {}
     lasting: dict[str, DurationChoice] = {}
+    mix: MixChoice | None = None
     soup: SoupChoice | None = None
     while True:
         known = plan(spec, context, outcomes)
         fresh = [trial for trial in known.trials if trial.digest not in outcomes]
         if not fresh:
-            return Ended(world, known, tuple(decisions), screened, lasting, tuple(asked), soup)
+            return Ended(world, known, tuple(decisions), screened, lasting, tuple(asked), soup, mix)
         for trial in fresh:  # in the order of the plan, so that what one needs stands before it
             result = world.answer(trial.digest, trial.spec)
             outcomes[trial.digest] = Succeeded(result)
@@ -87,6 +90,7 @@ def run_experiment(truth: Truth, seed: int, spec: CPTExperimentSpec | None = Non
                 screened |= {world.names[one.dataset]: one for one in result.decision.screened or ()}
                 soup = result.decision.soup or soup
                 lasting |= {world.names[one.dataset]: one for one in result.decision.durations or ()}
+                mix = result.decision.mix or mix
                 if trial.spec.decide.question is Question.LEARNING_RATE:
                     decisions.append((trial.spec.decide, result.decision.rates))
             if trial.spec.type is TrialType.PREFLIGHT:

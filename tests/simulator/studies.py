@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simulator import claims, duration_claims, screening_claims, screening_settings, settings, soup_claims
+from simulator import claims, duration_claims, mix_claims, screening_claims, screening_settings, settings, soup_claims
 from simulator.claims import Claim
 from simulator.settings import Setting
 
@@ -30,6 +30,12 @@ STUDIES = (
         {"durationSweep": {"durations": ["4M", "8M", "16M", "32M"]}},
         duration_claims.SETTINGS,
         duration_claims.CLAIMS,
+    ),
+    Study(
+        "Mixes",
+        {"durationSweep": {"durations": ["4M", "8M"]}, "mixing": {}},
+        mix_claims.SETTINGS,
+        mix_claims.CLAIMS,
     ),
     Study("Soups", {"soup": {}}, soup_claims.SETTINGS, soup_claims.CLAIMS),
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from simulator import duration_claims, screening_claims, soup_claims
+from simulator import duration_claims, mix_claims, screening_claims, soup_claims
 from simulator.__main__ import Counts, observe, page
 from simulator.claims import CLAIMS, Claim, Tally, chosen_gain
 from simulator.experiment import Ended, run_experiment
@@ -67,6 +67,13 @@ def test_durations(counted: Callable[[str], Counts], claim: Claim, setting: str)
 @pytest.mark.parametrize("claim", soup_claims.CLAIMS, ids=[claim.name for claim in soup_claims.CLAIMS])
 def test_soups(counted: Callable[[str], Counts], claim: Claim, setting: str) -> None:
     """The same for soups of four datasets."""
+    assert_not_contradicted(counted(setting), claim, setting)
+
+
+@pytest.mark.parametrize("setting", ["run 0.01, tail 1 x; any best mix"])
+@pytest.mark.parametrize("claim", mix_claims.CLAIMS, ids=[claim.name for claim in mix_claims.CLAIMS])
+def test_mixes(counted: Callable[[str], Counts], claim: Claim, setting: str) -> None:
+    """The same for mixes of four datasets."""
     assert_not_contradicted(counted(setting), claim, setting)
 
 

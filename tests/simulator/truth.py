@@ -2,6 +2,8 @@
 
     loss(rate, tokens) = base - gain (tokens / end)^0.3 + curvature (log2 rate - log2 best)^2
 
+    a mix                the mean of its parts' losses + bent (distance to the best mix)^2 - bent
+
     best moves by `drift` doublings of the rate per doubling of the tokens; `end` is the last rung. A curve may
     saturate: from some multiple of the last rung on more tokens change nothing.
 
@@ -16,6 +18,7 @@ model's in proportion to the weight.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 BASE_LOSS = 3.0
@@ -66,6 +69,13 @@ class Truth:
     """How much more of the gain a mean keeps than its weight: a half of 0.5 keeps 0.625."""
     soup_forgets: float = 2.0
     """The power of the weight that a mean forgets in proportion to: at 2 a half forgets a quarter."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Training tokens by the name of a dataset; those of others are not known."""
+    best_mix: Mapping[str, float] = field(default_factory=dict)
+    """Parts of the best mix; empty: a mix does what its parts do, no more."""
+    bent: float = 0.0
+    """Loss of a mix at a distance of one from the best mix, minus that at the best; a mix there gains nothing beside
+    what its parts do, at the best it gains `bent`."""
     controls: Curve = field(default_factory=lambda: Curve(best_rate=1e-4, curvature=0.01, gain=0.05))
     """Replay data alone."""
 
@@ -76,3 +86,11 @@ class Truth:
     def forgot(self, weight: float) -> float:
         """Part of what the model forgot."""
         return math.pow(weight, self.soup_forgets)
+
+    def bend(self, parts: Mapping[str, float]) -> float:
+        """What mixing adds to the mean of the parts' losses."""
+        if not self.best_mix:
+            return 0.0
+        names = {*parts, *self.best_mix}
+        squares = sum((parts.get(name, 0.0) - self.best_mix.get(name, 0.0)) ** 2 for name in names)
+        return self.bent * (squares - 1)

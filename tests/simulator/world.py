@@ -7,11 +7,13 @@ from the order of questions: equal segments of two experiments have equal tables
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from cpt_api.digest import subject_digest
 from cpt_api.result import Result
 from cpt_api.trial import CPTTrialSpec, DecideWork, DecisionMetric, MergeWork, TrainWork, TrialRef, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
@@ -24,7 +26,7 @@ from simulator.truth import BASE_LOSS, Curve, Truth
 
 Floats = npt.NDArray[np.float64]
 
-TARGET, RETENTION, REPLAY = "target", "retention", "replay"
+TARGET, RETENTION, REPLAY, MIX = "target", "retention", "replay", "the mix"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +63,10 @@ class World:
     def answer(self, digest: Digest, spec: CPTTrialSpec) -> Result:
         """What the trial commits."""
         if spec.prepare and spec.prepare.source.uri:
-            self.names[digest] = spec.prepare.source.uri.rpartition("/")[2].partition(".")[0]
+            name = spec.prepare.source.uri.rpartition("/")[2].partition(".")[0]
+            self.names[digest] = name
+            if name in self.truth.sizes:
+                return make_result(spec, numbers={"trainTokens": self.truth.sizes[name]})
         if spec.evaluate:
             self.models[digest] = None
             if spec.evaluate.merge:
@@ -72,6 +77,7 @@ class World:
                 return outcome_diverged(spec)
             self.models[digest] = spec.train
         if spec.type is TrialType.DECIDE and spec.decide:
+            self.names |= {subject_digest(entry): MIX for entry in spec.decide.datasets if entry.phases}
             return make_result(spec, decision=answer(spec.decide, self.scores(spec.decide)))
         return make_result(spec)
 
@@ -106,14 +112,20 @@ class World:
 
     def expected(self, work: TrainWork, text: Digest, weight: float = 1.0) -> float:
         """Bits per byte of a model, or of its mean with the base, over runs and documents."""
-        rate, data = work.schedule.peak_learning_rate, self._data(work)
+        rate, parts = work.schedule.peak_learning_rate, self._parts(work)
         if self.names[text] == RETENTION:
-            return BASE_LOSS + self.truth.forgot(weight) * self.forgotten(data, rate)
-        return BASE_LOSS + self.truth.kept(weight) * (self.loss(data, rate, work.stop_tokens) - BASE_LOSS)
+            forgotten = sum(part * self.forgotten(data, rate) for data, part in parts.items())
+            return BASE_LOSS + self.truth.forgot(weight) * forgotten
+        return BASE_LOSS + self.truth.kept(weight) * (self.mix_loss(parts, rate, work.stop_tokens) - BASE_LOSS)
 
     def loss(self, data: str, rate: LearningRate, tokens: Tokens | None = None) -> float:
         """The target's, for a dataset or for the control; at the last rung unless told otherwise."""
         return self._curve(data).loss(float(rate), 1.0 if tokens is None else tokens / self.end)
+
+    def mix_loss(self, parts: Mapping[str, float], rate: LearningRate, tokens: Tokens | None = None) -> float:
+        """The target's, for datasets by their part of what is read beside replay data."""
+        apart = sum(weight * self.loss(data, rate, tokens) for data, weight in parts.items())
+        return apart + (self.truth.bend(parts) if len(parts) > 1 else 0.0)
 
     def forgotten(self, data: str, rate: LearningRate) -> float:
         """Retention's loss over the base."""
@@ -130,9 +142,16 @@ class World:
     def _curve(self, data: str) -> Curve:
         return self.truth.controls if data == REPLAY else self.truth.curves[data]
 
+    def _parts(self, work: TrainWork) -> dict[str, float]:
+        """Of what is read in the last phase beside replay data; replay data alone in the control."""
+        weights = {self.names[_known(part.dataset)]: float(part.weight) for part in work.phases[-1].mixture}
+        parts = {name: weight for name, weight in sorted(weights.items()) if name != REPLAY}
+        return {name: weight / sum(parts.values()) for name, weight in parts.items()} or {REPLAY: 1.0}
+
     def _data(self, work: TrainWork) -> str:
-        names = {self.names[_known(part.dataset)] for part in work.phases[-1].mixture}
-        return min(names - {REPLAY}, default=REPLAY)
+        """What runs that differ in this have no luck in common."""
+        parts = self._parts(work)
+        return next(iter(parts)) if len(parts) == 1 else str(parts)
 
     def _noise(self, digest: Digest, work: TrainWork, text: Digest) -> Floats:
         draws = self._draws("item", digest, text).normal(0, self.truth.item_noise, self.truth.documents)

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from cpt_api.experiment import CPTExperimentStatus
 from cpt_api.values import Tokens
+from cpt_operator.plan.subjects import MIX
 from kubectl_cpt.cluster.objects import Experiment, Trial
 from kubectl_cpt.numbers import amount, percent
-from kubectl_cpt.render import columns, datasets
+from kubectl_cpt.render import columns, datasets, mix
 
 _BAR_CELLS = 20
 _TRIALS_SHOWN = 20
@@ -70,10 +71,11 @@ def _stages(status: CPTExperimentStatus) -> Iterator[str]:
 def _datasets(status: CPTExperimentStatus) -> Iterator[str]:
     if any(dataset.verdict for dataset in status.datasets):
         yield from datasets(status.datasets)
+    yield from mix(status.mix)
     best = status.best
     if best:
         share = f"{best.soup_weight} of " if best.soup_weight else ""
-        yield f"best so far: {share}{best.dataset} at {best.learning_rate}, target {best.target} ({best.trial})"
+        yield f"best so far: {share}{best.dataset or MIX} at {best.learning_rate}, target {best.target} ({best.trial})"
         if best.uri:
             yield f"written: {best.uri}"
 

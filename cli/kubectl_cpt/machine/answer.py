@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cpt_api.digest import subject_digest
 from cpt_api.experiment import CPTExperimentStatus, Ledger, TrialCounts
 from cpt_api.layout import REPORT_PAGE, data_prefix, export_prefix, result_key
 from cpt_api.result import Decision, DurationChoice, RateChoice, Screened
@@ -13,9 +14,10 @@ from cpt_api.trial import TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import ENDED_STAGES, Failed, Succeeded
 from cpt_operator.plan.bill import shown
+from cpt_operator.plan.subjects import MIX
 from kubectl_cpt.machine.world import BY_HAND, Job, World
 from kubectl_cpt.numbers import amount, duration, percent
-from kubectl_cpt.render import columns, datasets
+from kubectl_cpt.render import columns, datasets, mix
 
 
 def status_of(world: World, store: str) -> CPTExperimentStatus:
@@ -42,6 +44,7 @@ def status_of(world: World, store: str) -> CPTExperimentStatus:
         trials_summary=f"{succeeded + failed}/{len(jobs)}",
         stages=plan.stages,
         datasets=plan.datasets,
+        mix=plan.mix,
         best=best,
         ledger=Ledger(
             tokens_trained=Tokens(world.tokens_trained),
@@ -104,6 +107,7 @@ def as_text(world: World, store: str, logs: Path, seconds: float) -> str:
 
 def _decisions(world: World, status: CPTExperimentStatus) -> Iterator[str]:
     yield from datasets(status.datasets)
+    yield from mix(status.mix)
     screened = _screened(world)
     than = "the control (bounds: one-sided 95 %, adjusted for rates and datasets)" if screened else "the base"
     yield f"gain: bits per byte of the target saved against {than}"
@@ -111,7 +115,7 @@ def _decisions(world: World, status: CPTExperimentStatus) -> Iterator[str]:
         scores = f"target {best.target}" + (f" ({best.target_interval})" if best.target_interval else "")
         scores += f", retention {best.retention}" if best.retention else ""
         share = f"{best.soup_weight} of " if best.soup_weight else ""
-        yield f"best: {share}{best.dataset} at {best.learning_rate}, {amount(best.tokens)} tokens: {scores}"
+        yield f"best: {share}{best.dataset or MIX} at {best.learning_rate}, {amount(best.tokens)} tokens: {scores}"
     yield from (f"{name}: {choice.reason}" for name, choice in _choices(world).items())
     yield from (f"{name}: {answer.reason}" for name, answer in screened.items())
     yield from (f"{name}: {choice.reason}" for name, choice in _lasting(world).items())
@@ -140,8 +144,12 @@ def _lasting(world: World) -> dict[str, DurationChoice]:
 
 
 def _names(world: World) -> dict[Digest | None, str]:
-    """Datasets by their Prepare trial."""
-    return {job.digest: job.title for job in world.jobs if job.spec.type is TrialType.PREPARE and job.stage != BY_HAND}
+    """Datasets by their Prepare trial, and the mix by what it reads."""
+    found: dict[Digest | None, str] = {
+        job.digest: job.title for job in world.jobs if job.spec.type is TrialType.PREPARE and job.stage != BY_HAND
+    }
+    entries = (entry for job in world.jobs if job.spec.decide for entry in job.spec.decide.datasets)
+    return found | {subject_digest(entry): MIX for entry in entries if entry.phases}
 
 
 def _documents(world: World) -> Iterator[Decision]:

@@ -45,6 +45,7 @@ def next_status(view: ExperimentView, protocol: int, generation: int, version: s
         "saved": _saved(view),
         "stages": plan.stages,
         "datasets": plan.datasets,
+        "mix": plan.mix,
         "best": _best(view),
         "ledger": _ledger(view),
         "report_uri": view.report_uri,
@@ -60,7 +61,8 @@ def is_mere_progress(old: CPTExperimentStatus, new: CPTExperimentStatus) -> bool
 
 def _significant(status: CPTExperimentStatus) -> tuple[Any, ...]:
     conditions = tuple((c.type, c.status, None if c.reason in _MERE_PROGRESS else c.reason) for c in status.conditions)
-    return conditions, status.observed_generation, status.stages, status.datasets, status.best, status.trials.failed
+    found = status.stages, status.datasets, status.mix, status.best
+    return conditions, status.observed_generation, found, status.trials.failed
 
 
 def _percent(view: ExperimentView) -> int:

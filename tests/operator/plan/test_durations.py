@@ -15,7 +15,8 @@ from cpt_api.result import Verdict
 from cpt_api.trial import CPTTrialSpec, DecideWork, Question, TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import Failed, Outcome, Plan, Succeeded
-from cpt_operator.plan.recipe import InvalidRecipeError, resolve
+from cpt_operator.plan.lengths import InvalidRecipeError
+from cpt_operator.plan.recipe import resolve
 from make import make_durations, make_experiment, make_result, make_screened
 from planned import World, good, reason_of
 

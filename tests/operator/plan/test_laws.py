@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.trial import TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
-from cpt_operator.plan import Failed, Outcome, Plan, Succeeded
-from cpt_operator.plan.recipe import InvalidRecipeError, resolve
+from cpt_operator.plan import Failed, Outcome, Plan, PlannedTrial, Succeeded
+from cpt_operator.plan.lengths import InvalidRecipeError
+from cpt_operator.plan.recipe import resolve
 from make import make_experiment
 from planned import CONTEXT, World
 from recipes import RATES, Fate, Manifest, calm, manifests, turned
@@ -56,7 +57,12 @@ def shared(plan: Plan) -> set[Digest]:
 
 
 def trained(plan: Plan) -> dict[Digest, int]:
-    return {trial.digest: trial.tokens for trial in plan.trials if trial.tokens}
+    """Lines of datasets and of the control: what a mix is made of, and at which rate, hangs on all of them."""
+    return {trial.digest: trial.tokens for trial in alone(plan)}
+
+
+def alone(plan: Plan) -> list[PlannedTrial]:
+    return [trial for trial in plan.trials if trial.tokens and trial.stage not in ("mixing", "mixSweep")]
 
 
 class TestEnd:
@@ -149,7 +155,7 @@ class TestSharing:
         world.spec = valid({**manifest, "datasets": more})
         after, _ = ended(world)
         assert trained(before).items() <= trained(after).items()
-        new = [trial for trial in after.trials if trial.tokens and trial.digest not in trained(before)]
+        new = [trial for trial in alone(after) if trial.digest not in trained(before)]
         assert all(trial.title.startswith(("added ", "the control ")) for trial in new)
 
     @settings(max_examples=40, deadline=None)

@@ -15,7 +15,8 @@ from cpt_api.result import Verdict
 from cpt_api.trial import CPTTrialSpec, DecideWork, MergeWork, Question, TrialType
 from cpt_api.values import Digest
 from cpt_operator.plan import Failed, Outcome, Plan, PlannedTrial, Succeeded
-from cpt_operator.plan.recipe import InvalidRecipeError, resolve
+from cpt_operator.plan.lengths import InvalidRecipeError
+from cpt_operator.plan.recipe import resolve
 from make import make_decision, make_digest, make_experiment, make_result, make_screened, make_soup, outcome_diverged
 from planned import Answer, World, good, reason_of
 

@@ -134,6 +134,23 @@ class TestFiles:
         report.run(trial)
         assert "no retention was asked for" in files(trial)["figures/soup.svg"].decode()
 
+    def test_mixes(self, tmp_path: Path) -> None:
+        """What each reads and how it does; the mix that is taken has its sweep and durations beside the datasets'."""
+        stages = {"durationSweep": {"durations": ["4M", "8M"]}, "mixing": {}, "mixSweep": {"durations": ["4M"]}}
+        sizes = {"python": 10**9, "perl": 3 * 10**9}
+        curves = {"python": Curve(2e-4, 0.02, saturates=1), "perl": Curve(4e-4, 0.01, gain=0.6)}
+        trial = make_study(tmp_path, Truth(curves, sizes=sizes), stages)
+        report.run(trial)
+        written = files(trial)
+        rows = list(csv.DictReader(io.StringIO(written["tables/mixes.csv"].decode())))
+        assert [row["mix"] for row in rows if row["role"].startswith("proposal")] == ["the-mix"]
+        assert {"uniform-mix", "proportional-mix"} < {row["mix"] for row in rows}
+        parts = list(csv.DictReader(io.StringIO(written["tables/mix-parts.csv"].decode())))
+        assert {row["weight"] for row in parts if row["dataset"] == "replay"} == {"0.05"}
+        assert {"figures/mixes.svg", "figures/learning-rate-the-mix.svg", "figures/durations-the-mix.svg"} < set(
+            written
+        )
+
     def test_without_a_screening(self, tmp_path: Path) -> None:
         """A recipe that ends with the sweep has no section about it."""
         trial = make_study(tmp_path, stages={})

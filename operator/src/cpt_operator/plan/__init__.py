@@ -7,28 +7,34 @@ often the planner died in between.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
 from cpt_api.conditions import Reason
-from cpt_api.experiment import Best, CPTExperimentSpec, DatasetStatus, OnUndecided, StageStatus
+from cpt_api.experiment import Best, CPTExperimentSpec, DatasetStatus, MixStrategy, OnUndecided, StageStatus
 from cpt_api.result import DurationArm, Estimate, HeldOutScore, RateArm
 from cpt_api.trial import CPTTrialSpec, EvaluateWork, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_operator.plan import mixing as mixes
+from cpt_operator.plan import mixsweep
 from cpt_operator.plan.bill import operations_of
 from cpt_operator.plan.durations import STAGE as DURATIONS
 from cpt_operator.plan.durations import Durations, plan_durations, tokens_at_most
 from cpt_operator.plan.inputs import STAGE as PREFLIGHT
 from cpt_operator.plan.inputs import Inputs, Looked, plan_inputs
+from cpt_operator.plan.lengths import InvalidRecipeError
+from cpt_operator.plan.mixrecipe import MixRecipe
 from cpt_operator.plan.question import STAGE as SWEEP
-from cpt_operator.plan.recipe import InvalidRecipeError, Recipe, resolve
+from cpt_operator.plan.question import Controls
+from cpt_operator.plan.recipe import Recipe, resolve
 from cpt_operator.plan.report import plan_report, stage_of
 from cpt_operator.plan.screening import STAGE as SCREENING
 from cpt_operator.plan.screening import Screening, plan_screening
 from cpt_operator.plan.segments import Earlier, Segments
 from cpt_operator.plan.soup import STAGE as SOUP
 from cpt_operator.plan.soup import Candidate, Soup, plan_soup
-from cpt_operator.plan.sweep import Sweep, plan_sweep
+from cpt_operator.plan.subjects import MIX, of_datasets
+from cpt_operator.plan.sweep import Sweep, plan_sweep, replicated
 from cpt_operator.plan.trials import Trials
 from cpt_operator.plan.types import (
     Context,
@@ -59,6 +65,8 @@ __all__ = [
 ]
 
 
+_PARTS_NAMED = 6
+"""Of a mix, in a sentence."""
 ENDED_STAGES = frozenset({"Decided", "Failed"})
 """States of a stage in which nothing of it is left to do."""
 
@@ -77,17 +85,20 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes, earlier:
         return Plan(trials.all(), stages, datasets, tokens_naive=_naive(recipe), finding=looked.finding)
     earlier = Earlier() if earlier is None else earlier
     earlier.begin((spec, replace(context, looks=(), look_again=False), looked.inputs))
-    segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes, earlier)
+    subjects = of_datasets(looked.inputs)
+    segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes, subjects, earlier)
     found = _decide(segments)
     decided = all(stage.decided for stage in found.all)
     naive = _naive(recipe, found)
     best = _best(recipe, found)
-    report = plan_report(segments, context, naive, best) if decided else None
+    named = found.mixing.named if found.mixing else ()
+    report = plan_report(segments, context, naive, best, named) if decided else None
     finding = _finding(found, recipe) or looked.finding
     return Plan(
         trials=trials.all(),
         stages=(*_stages(looked, found), stage_of(report)),
         datasets=tuple(_dataset(dataset.name, found) for dataset in spec.datasets),
+        mix=found.mixing.shares if found.mixing else (),
         best=best,
         tokens_ahead=Tokens(sum(stage.tokens_ahead for stage in found.all)),
         tokens_naive=naive,
@@ -100,6 +111,11 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes, earlier:
     )
 
 
+_NO_SWEEP = Sweep(decided=True)
+"""Of a recipe without one."""
+Stage = Sweep | Screening | Durations | mixes.Mixing | mixsweep.MixSweep | Soup
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What the stages have decided so far; None: the recipe has no such stage."""
@@ -107,12 +123,28 @@ class _Found:
     sweep: Sweep
     screening: Screening | None
     durations: Durations | None = None
+    mixing: mixes.Mixing | None = None
+    mix_sweep: mixsweep.MixSweep | None = None
     soup: Soup | None = None
 
     @property
-    def all(self) -> tuple[Sweep | Screening | Durations | Soup, ...]:
+    def all(self) -> tuple[Stage, ...]:
         """The stages of the recipe."""
-        return tuple(stage for stage in (self.sweep, self.screening, self.durations, self.soup) if stage)
+        stages = (self.sweep, self.screening, self.durations, self.mixing, self.mix_sweep, self.soup)
+        return tuple(stage for stage in stages if stage)
+
+    @property
+    def named(self) -> tuple[tuple[str, str, Stage], ...]:
+        """The same with their names, and what it means that one cannot be decided."""
+        stages = (
+            (SWEEP, "the sweep cannot be decided", self.sweep if self.sweep is not _NO_SWEEP else None),
+            (SCREENING, "screening cannot be decided", self.screening),
+            (DURATIONS, "the duration sweep cannot be decided", self.durations),
+            (mixes.STAGE, "mixing cannot be decided", self.mixing),
+            (mixsweep.STAGE, "the mix sweep cannot be decided", self.mix_sweep),
+            (SOUP, "no soup is released", self.soup),
+        )
+        return tuple((name, words, stage) for name, words, stage in stages if stage)
 
     @property
     def survivors(self) -> Container[str]:
@@ -122,13 +154,15 @@ class _Found:
 
 def _decide(segments: Segments) -> _Found:
     recipe = segments.recipe
-    sweep = plan_sweep(segments)
+    controls = replicated(segments)
+    sweep = plan_sweep(segments, controls) if recipe.has_sweep else _NO_SWEEP
     found = _Found(sweep, plan_screening(segments, sweep) if recipe.on_undecided else None)
     if recipe.durations:
-        found = replace(found, durations=_durations(segments, found))
+        found = replace(found, durations=_durations(segments, found, controls))
+    if recipe.mix:
+        found = _mixed(segments, found, recipe.mix, controls)
     if recipe.soup_weights:
-        can_run = _can_go_on(found, recipe)
-        found = replace(found, soup=plan_soup(segments, _trained(recipe, found)) if can_run else Soup())
+        found = replace(found, soup=_soup(segments, found))
     return found
 
 
@@ -137,20 +171,47 @@ def _can_go_on(found: _Found, recipe: Recipe) -> bool:
     return all(stage.decided for stage in found.all) and _finding(found, recipe) is None
 
 
-def _durations(segments: Segments, found: _Found) -> Durations:
-    if not _can_go_on(found, segments.recipe):
-        return Durations(tokens_ahead=tokens_at_most(segments.recipe))
+def _durations(segments: Segments, found: _Found, controls: Controls) -> Durations:
+    recipe = segments.recipe
+    if not _can_go_on(found, recipe):
+        return Durations(tokens_ahead=tokens_at_most(recipe, len(recipe.spec.datasets)))
     rates = {name: answer.choice.chosen for name, answer in found.sweep.answers.items() if name in found.survivors}
-    return plan_durations(segments, {name: rate for name, rate in rates.items() if rate})
+    return plan_durations(segments, {name: rate for name, rate in rates.items() if rate}, controls)
+
+
+def _mixed(segments: Segments, found: _Found, mix: MixRecipe, controls: Controls) -> _Found:
+    """With mixing, and the sweep of the mix."""
+    recipe = segments.recipe
+    mixing = mixes.Mixing(tokens_ahead=mixes.tokens_at_most(segments))
+    if _can_go_on(found, recipe):
+        survivors = [name for name in found.sweep.answers if name in found.survivors]
+        mixing = mixes.plan_mixing(segments, found.sweep, found.durations, survivors, controls)
+    found = replace(found, mixing=mixing)
+    if not mix.is_swept:
+        return found
+    if not _can_go_on(found, recipe):
+        return replace(found, mix_sweep=mixsweep.MixSweep(tokens_ahead=mixsweep.tokens_at_most(recipe)))
+    return replace(found, mix_sweep=mixsweep.plan_mix_sweep(segments, mixing.subject, controls))
+
+
+def _soup(segments: Segments, found: _Found) -> Soup:
+    """Of what the last stage has trained."""
+    if not _can_go_on(found, segments.recipe):
+        return Soup()
+    if found.mixing and found.mixing.subject:
+        segments = replace(segments, subjects={**segments.subjects, MIX: found.mixing.subject})
+    return plan_soup(segments, _trained(segments.recipe, found))
 
 
 def _naive(recipe: Recipe, found: _Found | None = None) -> Tokens:
     """The study's protocol: each point of each sweep its own run. Who survives is not known from the beginning."""
     names = [dataset.name for dataset in recipe.spec.datasets]
-    swept = len(names) * len(recipe.rates) * recipe.rungs[-1]
+    swept = len(names) * len(recipe.rates) * recipe.rungs[-1] if recipe.has_sweep else 0
     known = found is not None and (found.screening or found.sweep).decided
     lasting = [name for name in names if not known or (found and name in found.survivors)]
-    return Tokens(swept + len(lasting) * sum(recipe.durations))
+    mix = recipe.mix
+    mixed = mix.naive if mix and mix.is_swept and (lasting or mix.strategy is MixStrategy.EXPLICIT) else 0
+    return Tokens(swept + len(lasting) * sum(recipe.durations) + mixed)
 
 
 def _baseline(inputs: Inputs, trials: Trials) -> Digest:
@@ -165,25 +226,20 @@ def _baseline(inputs: Inputs, trials: Trials) -> Digest:
 
 
 def _stages(looked: Looked, found: _Found) -> tuple[StageStatus, ...]:
-    sweep = found.sweep
-    failures = [text for texts in sweep.failures.values() for text in texts]
-    stages = [
-        StageStatus(name=PREFLIGHT, state="Decided" if looked.is_whole else "Running"),
-        StageStatus(
-            name=SWEEP,
-            state="Decided" if sweep.decided else "Running",
-            decision=sweep.decision,
-            reason=_words([sweep.sentence, sweep.remedy, *failures]),
-        ),
-    ]
-    can_run = sweep.decided
-    for name, stage in ((SCREENING, found.screening), (DURATIONS, found.durations), (SOUP, found.soup)):
-        if stage:
-            state = "Decided" if stage.decided else "Running" if can_run else "Waiting"
-            reason = _words([stage.sentence, *stage.failures])
-            stages.append(StageStatus(name=name, state=state, decision=stage.decision, reason=reason))
-            can_run = stage.decided
+    stages = [StageStatus(name=PREFLIGHT, state="Decided" if looked.is_whole else "Running")]
+    can_run = True
+    for name, _, stage in found.named:
+        state = "Decided" if stage.decided else "Running" if can_run else "Waiting"
+        reason = _words([stage.sentence, stage.remedy if isinstance(stage, Sweep) else "", *_failures(stage)])
+        stages.append(StageStatus(name=name, state=state, decision=stage.decision, reason=reason))
+        can_run = stage.decided
     return tuple(stages)
+
+
+def _failures(stage: Stage) -> Sequence[str]:
+    if isinstance(stage, Sweep):
+        return [text for texts in stage.failures.values() for text in texts]
+    return stage.failures
 
 
 def _words(sentences: list[str]) -> str | None:
@@ -230,56 +286,65 @@ class _Candidate:
     gain: Estimate | None
 
 
-def _candidate(recipe: Recipe, found: _Found, name: str) -> _Candidate | None:
+def _candidate(
+    rungs: Sequence[Tokens], sweep: Sweep | None, durations: Durations | None, name: str
+) -> _Candidate | None:
     """The chosen duration, or while there is none the chosen rate's longest arm."""
-    if found.durations and (lasting := found.durations.answers.get(name)):
+    if durations and (lasting := durations.answers.get(name)):
         for arm in lasting.choice.arms:
             if arm.tokens == lasting.choice.chosen:
                 return _Candidate(
                     arm, lasting.arms[arm.tokens], lasting.choice.learning_rate, arm.tokens, lasting.choice.gain
                 )
-    answer = found.sweep.answers[name]
-    for swept in answer.choice.arms:
-        if swept.learning_rate == answer.choice.chosen:
+    answer = sweep.answers.get(name) if sweep else None
+    for swept in answer.choice.arms if answer else ():
+        if answer and swept.learning_rate == answer.choice.chosen:
             trial = answer.arms[swept.learning_rate]
-            return _Candidate(swept, trial, swept.learning_rate, recipe.rungs[answer.rung], answer.choice.gain)
+            return _Candidate(swept, trial, swept.learning_rate, rungs[answer.rung], answer.choice.gain)
     return None
 
 
 def _trained(recipe: Recipe, found: _Found) -> list[Candidate]:
-    """Cooled arms of the last stage that trained a dataset: every duration, or the chosen rate's longest arm."""
-    arms: list[tuple[str, _Candidate]] = []
-    for name in found.sweep.answers:
-        lasting = found.durations.answers.get(name) if found.durations else None
-        if name in found.survivors and lasting:
-            rate = lasting.choice.learning_rate
-            arms += (
-                (name, _Candidate(arm, lasting.arms[arm.tokens], rate, arm.tokens, None)) for arm in lasting.choice.arms
-            )
-        elif name in found.survivors and (chosen := _candidate(recipe, found, name)):
-            arms.append((name, chosen))
+    """Cooled arms of the last stage that trained a dataset, or the mix."""
+    mixed = found.mix_sweep
+    if mixed:
+        return _ends(mixed.rungs, mixed.sweep, mixed.durations, MIX)
+    names = [name for name in found.sweep.answers if name in found.survivors]
+    return [end for name in names for end in _ends(recipe.rungs, found.sweep, found.durations, name)]
+
+
+def _ends(rungs: Sequence[Tokens], sweep: Sweep | None, durations: Durations | None, name: str) -> list[Candidate]:
+    """Every duration, or while there is none the chosen rate's longest arm."""
+    lasting = durations.answers.get(name) if durations else None
+    arms: list[_Candidate] = []
+    if lasting:
+        rate = lasting.choice.learning_rate
+        arms = [_Candidate(arm, lasting.arms[arm.tokens], rate, arm.tokens, None) for arm in lasting.choice.arms]
+    elif chosen := _candidate(rungs, sweep, durations, name):
+        arms = [chosen]
     return [
-        Candidate(one.trial, name, one.rate, one.tokens, one.arm.target)
-        for name, one in arms
-        if one.arm.target is not None
+        Candidate(one.trial, name, one.rate, one.tokens, one.arm.target) for one in arms if one.arm.target is not None
     ]
 
 
 def _best(recipe: Recipe, found: _Found) -> Best | None:
     """The released soup; without one the chosen arm with the best target, where it is better than the base.
 
-    None: the base is best. After screening only of datasets that survived it.
+    None: the base is best. After screening only of datasets that survived it, and the mix.
     """
     if found.soup and found.soup.decided:
         return found.soup.released.best if found.soup.released else None
-    candidates = [
-        (chosen.arm.target, name, chosen)
+    named = {
+        name: _candidate(recipe.rungs, found.sweep, found.durations, name)
         for name in found.sweep.answers
         if name in found.survivors
-        and (chosen := _candidate(recipe, found, name))
-        and chosen.arm.target is not None
-        and chosen.gain
-        and chosen.gain.value > 0
+    }
+    if mixed := found.mix_sweep:
+        named[MIX] = _candidate(mixed.rungs, mixed.sweep, mixed.durations, MIX)
+    candidates = [
+        (chosen.arm.target, name, chosen)
+        for name, chosen in named.items()
+        if chosen and chosen.arm.target is not None and chosen.gain and chosen.gain.value > 0
     ]
     if not candidates:
         return None
@@ -288,7 +353,7 @@ def _best(recipe: Recipe, found: _Found) -> Best | None:
     return Best(
         trial=chosen.trial.short,
         digest=chosen.trial,
-        dataset=name,
+        dataset=name if name != MIX else None,
         learning_rate=chosen.rate,
         tokens=chosen.tokens,
         target=f"{target:.4f}",
@@ -298,16 +363,10 @@ def _best(recipe: Recipe, found: _Found) -> Best | None:
 
 
 def _finding(found: _Found, recipe: Recipe) -> Finding | None:
-    sweep, screening, durations, soup = found.sweep, found.screening, found.durations, found.soup
-    failures = [text for texts in sweep.failures.values() for text in texts]
-    for what, stage, words in (
-        ("the sweep cannot be decided", sweep, failures),
-        ("screening cannot be decided", screening, screening.failures if screening else ()),
-        ("the duration sweep cannot be decided", durations, durations.failures if durations else ()),
-        ("no soup is released", soup, soup.failures if soup else ()),
-    ):
-        if stage and stage.obstacle is not None:
-            return Finding(Reason.FAILED, f"{what}: {'; '.join([stage.obstacle, *words])}"[:1024])
+    screening = found.screening
+    for _, what, stage in found.named:
+        if stage.obstacle is not None:
+            return Finding(Reason.FAILED, f"{what}: {'; '.join([stage.obstacle, *_failures(stage)])}"[:1024])
     if screening is None or recipe.on_undecided is not OnUndecided.STOP or not screening.undecided:
         return None
     first = screening.answers[screening.undecided[0]].reason
@@ -320,14 +379,33 @@ def _finding(found: _Found, recipe: Recipe) -> Finding | None:
 
 def _answer(found: _Found, best: Best | None) -> str:
     words = [f"{name}: {_of_dataset(name, found)}" for name in sorted(found.sweep.answers)]
+    words += _of_mix(found)
     words.append(found.sweep.remedy)
-    if found.screening and not found.screening.survivors:
+    if found.screening and not found.screening.survivors and not (found.mix_sweep and found.mix_sweep.is_trained):
         words.append(found.screening.outcome)
     elif found.soup and found.soup.decided:
         words.append(f"soup: {found.soup.answer}")
     elif not best:
         words.append("no arm is better than the base")
     return "; ".join(filter(None, words))
+
+
+def _of_mix(found: _Found) -> list[str]:
+    """Which mix, and how it is trained; empty where there is none."""
+    if not found.mixing or not found.mixing.shares:
+        return []
+    parts = ", ".join(f"{share.dataset} {share.weight}" for share in found.mixing.shares[:_PARTS_NAMED])
+    more = len(found.mixing.shares) - _PARTS_NAMED
+    words = f"{MIX} ({parts}{f' and {more} more' if more > 0 else ''})"
+    mixed = found.mix_sweep
+    lasting = mixed.durations.answers.get(MIX) if mixed and mixed.durations else None
+    swept = mixed.sweep.answers.get(MIX) if mixed and mixed.sweep else None
+    if lasting and lasting.choice.chosen:
+        choice = lasting.choice
+        return [f"{words}: {choice.chosen} tokens at {choice.learning_rate} ({choice.verdict})"]
+    if swept:
+        return [f"{words}: {swept.choice.chosen or 'every rate diverged'} ({swept.choice.verdict})"]
+    return [words]
 
 
 def _of_dataset(name: str, found: _Found) -> str:

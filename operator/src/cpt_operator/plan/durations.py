@@ -16,14 +16,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from cpt_api.digest import subject_digest
 from cpt_api.result import Decision, DurationChoice
 from cpt_api.trial import Arm, CPTTrialSpec, DatasetArms, DecideWork, Question, TrialRef, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_operator.plan.question import Controls, control_arms, grouped, hear, metrics_of
 from cpt_operator.plan.recipe import EPOCHS_MAX, Recipe
 from cpt_operator.plan.segments import Segments
-from cpt_operator.plan.sweep import line_of, replicated, scored_by, with_scores
-from cpt_operator.plan.types import NO_TOKENS, Failed, Succeeded
+from cpt_operator.plan.subjects import epochs
+from cpt_operator.plan.sweep import line_of, scored_by, with_scores
+from cpt_operator.plan.types import NO_TOKENS, Failed
 
 STAGE = "durationSweep"
 _DATASETS_MAX = 24
@@ -63,7 +65,7 @@ class Durations:
     """That later durations train at most."""
 
 
-def plan_durations(segments: Segments, trunks: Trunks) -> Durations:
+def plan_durations(segments: Segments, trunks: Trunks, controls: Controls) -> Durations:
     """Add arms and decisions, duration after duration, as far as the outcomes reach."""
     recipe = segments.recipe
     ladders = {name: _affordable(segments, name) for name in trunks}
@@ -72,7 +74,6 @@ def plan_durations(segments: Segments, trunks: Trunks) -> Durations:
         for name, ladder in sorted(ladders.items())
         if len(ladder) < len(recipe.durations)
     )
-    controls = replicated(segments)
     found = Durations(failures=refused)
     climbing = {name: ladder for name, ladder in ladders.items() if ladder}
     for count in range(min(2, len(recipe.durations)), len(recipe.durations) + 1):
@@ -90,19 +91,19 @@ def plan_durations(segments: Segments, trunks: Trunks) -> Durations:
     return replace(found, decided=True)
 
 
-def tokens_at_most(recipe: Recipe) -> Tokens:
-    """All durations of all datasets, beyond what the sweep trains."""
-    return Tokens(len(recipe.spec.datasets) * _beyond(recipe, recipe.rungs, recipe.durations))
+def tokens_at_most(recipe: Recipe, subjects: int, *, swept: bool = True) -> Tokens:
+    """All durations of so many subjects, beyond what the sweep trains where there is one."""
+    return Tokens(subjects * _beyond(recipe, recipe.rungs if swept else (), recipe.durations))
 
 
 def _affordable(segments: Segments, name: str) -> tuple[Tokens, ...]:
-    """Durations that do not repeat the dataset too often, as far as its size is known."""
-    recipe = segments.recipe
-    outcome = segments.outcomes.get(segments.inputs.prepared[name])
-    size = outcome.result.numbers.get("trainTokens") if isinstance(outcome, Succeeded) else None
-    if not size:
-        return recipe.durations
-    return tuple(tokens for tokens in recipe.durations if recipe.epochs(tokens, Tokens(int(size))) <= EPOCHS_MAX)
+    """Durations that do not repeat any of its data too often, as far as sizes are known."""
+    subject, inputs = segments.subjects[name], segments.inputs
+    return tuple(
+        tokens
+        for tokens in segments.recipe.durations
+        if max(epochs(subject, inputs, segments.outcomes, tokens).values(), default=0) <= EPOCHS_MAX
+    )
 
 
 def _ahead(recipe: Recipe, ladders: Mapping[str, tuple[Tokens, ...]], count: int) -> Tokens:
@@ -189,7 +190,7 @@ def _ask(
     target, retention = metrics_of(inputs)
     datasets = [
         DatasetArms(
-            dataset=TrialRef(digest=inputs.prepared[name]),
+            **segments.subjects[name].reference,
             arms=tuple(
                 Arm(learning_rate=trunks[name], trial=TrialRef(digest=scored[digest]), tokens=end)
                 for end, digest in sorted(ends.items())
@@ -198,20 +199,20 @@ def _ask(
         )
         for name, ends in group.items()
     ]
-    runs = ((rate, recipe.rungs[0], digests) for rate, digests in sorted(controls.items()))
+    runs = ((rate, recipe.control_tokens, digests) for rate, digests in sorted(controls.items()))
     work = DecideWork(
         question=Question.DURATION,
         target=target,
         retention=retention,
         baseline=TrialRef(digest=segments.baseline),
-        datasets=tuple(sorted(datasets, key=lambda entry: str(entry.dataset.digest))),
+        datasets=tuple(sorted(datasets, key=subject_digest)),
         controls=control_arms(runs, scored),
         rates=len(recipe.rates),
         picked_at=recipe.rungs[-1],
         seed=recipe.seed,
     )
     longest = max(end for ends in group.values() for end in ends)
-    return segments.trials.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, f"durations to {longest}")
+    return segments.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, f"durations to {longest}")
 
 
 def _believed(segments: Segments, trunks: Trunks, document: Decision, asked: Branches) -> dict[str, Answer] | None:
@@ -219,7 +220,7 @@ def _believed(segments: Segments, trunks: Trunks, document: Decision, asked: Bra
     by_data = {choice.dataset: choice for choice in document.durations or ()}
     answers = {}
     for name, ends in asked.items():
-        choice = by_data.get(segments.inputs.prepared[name])
+        choice = by_data.get(segments.subjects[name].digest)
         if choice is None or {arm.tokens for arm in choice.arms} != ends.keys():
             return None
         if choice.learning_rate != trunks[name] or (choice.chosen is not None and choice.chosen not in ends):

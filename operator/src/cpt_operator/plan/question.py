@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from cpt_api.digest import subject_digest
 from cpt_api.result import Decision, RateChoice
 from cpt_api.trial import (
     Arm,
@@ -63,9 +64,9 @@ def grouped(
     segments: Segments, arms: Mapping[str, Mapping[Key, Digest]], datasets_max: int = _ARMS_MAX
 ) -> list[Mapping[str, Mapping[Key, Digest]]]:
     """One question for all datasets; several where it would not fit into a pod's environment, or its answer be read."""
-    prepared = segments.inputs.prepared
+    subjects = segments.subjects
     groups: list[dict[str, Mapping[Key, Digest]]] = [{}]
-    for name in sorted(arms, key=lambda name: (prepared[name], name)):  # by data, not by what people call it
+    for name in sorted(arms, key=lambda name: (subjects[name].digest, name)):  # by data, not by what people call it
         is_full = sum(map(len, groups[-1].values())) + len(arms[name]) > _ARMS_MAX or len(groups[-1]) == datasets_max
         if groups[-1] and is_full:
             groups.append({})
@@ -123,7 +124,7 @@ def _decide(
     target, retention = metrics_of(inputs)
     datasets = [
         DatasetArms(
-            dataset=TrialRef(digest=inputs.prepared[name]),
+            **segments.subjects[name].reference,
             arms=tuple(Arm(learning_rate=r, trial=TrialRef(digest=scored[d])) for r, d in sorted(rates.items())),
             missing=tuple(sorted(missing[name])),
         )
@@ -134,7 +135,7 @@ def _decide(
         target=target,
         retention=retention,
         baseline=TrialRef(digest=segments.baseline),
-        datasets=tuple(sorted(datasets, key=lambda item: str(item.dataset.digest))),
+        datasets=tuple(sorted(datasets, key=subject_digest)),
         controls=control_arms(((rate, None, digests) for rate, digests in sorted(controls.items())), scored),
         rung_tokens=recipe.rungs[rung],
         rungs=len(recipe.rungs),
@@ -142,7 +143,7 @@ def _decide(
         seed=recipe.seed,
     )
     title = f"learning rate @ {recipe.rungs[rung]}"
-    return segments.trials.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, title)
+    return segments.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, title)
 
 
 def control_arms(
@@ -173,7 +174,7 @@ def choices_of(segments: Segments, document: Decision, asked: Arms) -> dict[str,
     by_data = {choice.dataset: choice for choice in document.rates}
     choices = {}
     for name, rates in asked.items():
-        choice = by_data.get(segments.inputs.prepared[name])
+        choice = by_data.get(segments.subjects[name].digest)
         if choice is None or {arm.learning_rate for arm in choice.arms} != rates.keys():
             return None
         if choice.chosen is not None and choice.chosen not in rates:

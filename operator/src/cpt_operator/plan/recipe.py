@@ -5,25 +5,25 @@ They are part of digests: changing one re-trains everything, so it needs a new p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
 
-from cpt_api.conditions import Reason
 from cpt_api.experiment import CPTExperimentSpec, Dataset, HeldOutText, OnUndecided, Retention, Target
 from cpt_api.trial import CooldownShape, DocumentMask, Optimizer, OptimizerName, Precision
 from cpt_api.values import Amount, LearningRate, Share, Tokens
-from cpt_operator.plan.types import Finding
+from cpt_operator.plan.lengths import InvalidRecipeError, first_rung, whole_batches
+from cpt_operator.plan.mixrecipe import MixRecipe, resolve_mix
 
 T = TypeVar("T")
 
 _RATE_FRACTIONS = (Fraction(1, 30), Fraction(1, 10), Fraction(1, 3), Fraction(1, 2))
 """Of the pretraining peak: the optimum of a constant rate is about half of cosine's."""
-_FIRST_RUNG = Tokens.parse("1B")
-"""At most."""
 EPOCHS_MAX = 16
 """A dataset is not repeated more often: what would is refused."""
+EPOCHS_WARNED = 4
+"""Beyond, more tokens gain little."""
 _WARMUP_SHARE = Fraction(1, 100)
 _THRESHOLD = Amount.parse("0.02")
 _SCREENING_SHARE = Share.parse("0.5")
@@ -34,24 +34,17 @@ INPUTS_MAX = 256
 """Of a Preflight, by its schema."""
 
 
-class InvalidRecipeError(ValueError):
-    """The manifest cannot be carried out as written; the message says what to change."""
-
-    @property
-    def finding(self) -> Finding:
-        """As the experiment's condition shows it."""
-        return Finding(Reason.INVALID, str(self))
-
-
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """A `CPTExperimentSpec` without anything left open."""
 
     spec: CPTExperimentSpec
     rates: tuple[LearningRate, ...]
-    """Rising."""
+    """Rising. Without a sweep those of the mix, as are rungs: what follows is about both."""
     rungs: tuple[Tokens, ...]
     """Rising, each a whole number of global batches."""
+    control_tokens: Tokens
+    """Where the control has its replicates: the first rung, also for the mix."""
     batch_tokens: int
     warmup: Tokens
     cooldown_share: Fraction
@@ -72,6 +65,8 @@ class Recipe:
     """Rising, each a whole number of global batches; empty without a duration sweep."""
     error_rate: Share = _ERROR_RATE
     """Chance that a screening calls any useless dataset helpful."""
+    mix: MixRecipe | None = None
+    """None without mixing."""
     soup_weights: tuple[Share, ...] = ()
     """Of the trained model, rising; empty without a soup."""
 
@@ -91,6 +86,17 @@ class Recipe:
         metrics = (self.spec.evaluation.target, self.spec.evaluation.retention)
         texts = {text.name: text for metric in metrics if metric for text in metric.data or ()}
         return tuple(texts[name] for name in sorted(texts))
+
+    @property
+    def has_sweep(self) -> bool:
+        """Datasets are swept one by one."""
+        return self.spec.recipe.learning_rate_sweep is not None
+
+    def for_mix(self) -> Recipe:
+        """The same with rates, rungs, durations and replay of the mix."""
+        assert self.mix is not None, "there is mixing"
+        mix = self.mix
+        return replace(self, rates=mix.rates, rungs=mix.rungs, durations=mix.durations, screening_share=mix.share)
 
     def whole_batches(self, tokens: Fraction | int) -> Tokens:
         """The nearest whole number of global batches, at least one."""
@@ -126,18 +132,22 @@ def resolve(spec: CPTExperimentSpec) -> Recipe:
     training = spec.training
     batch_tokens = training.sequence_length * training.global_batch_size
     sweep = spec.recipe.duration_sweep
-    durations = _whole_batches(sweep.durations if sweep else (), batch_tokens)
-    rungs = _whole_batches(spec.recipe.learning_rate_sweep.rungs or _rungs(durations), batch_tokens)
+    durations = whole_batches(sweep.durations if sweep else (), batch_tokens)
+    rates, rungs = _rates_and_rungs(spec, durations, batch_tokens)
+    mix = resolve_mix(spec, rates, rungs, batch_tokens)
+    if mix and spec.recipe.learning_rate_sweep is None:
+        rates, rungs = mix.rates, mix.rungs
     recipe = Recipe(
         spec=spec,
-        rates=_rates(spec),
+        rates=rates,
         rungs=rungs,
+        control_tokens=rungs[0] if mix is None else mix.control_tokens,
         batch_tokens=batch_tokens,
         warmup=Tokens(int(rungs[0] * _WARMUP_SHARE)) if training.warmup_tokens is None else training.warmup_tokens,
         cooldown_share=_or(training.cooldown_share, _COOLDOWN_SHARE).fraction,
         cooldown_shape=training.cooldown_shape or CooldownShape.ONE_MINUS_SQRT,
         screening_share=_or(spec.replay.screening_share, _SCREENING_SHARE).fraction if spec.replay else Fraction(0),
-        replicates=(3 if training.replicates is None else training.replicates) if spec.replay else 0,
+        replicates=_replicates(spec, mix),
         seed=training.seed or 0,
         optimizer=Optimizer(
             name=training.optimizer or OptimizerName.ADAMW,
@@ -150,10 +160,14 @@ def resolve(spec: CPTExperimentSpec) -> Recipe:
         margin=_or(spec.evaluation.retention.margin if spec.evaluation.retention else None, _THRESHOLD),
         on_undecided=(screening.on_undecided or OnUndecided.DROP) if (screening := spec.recipe.screening) else None,
         durations=durations,
+        mix=mix,
         soup_weights=tuple(sorted(set(soup.weights or _SOUP_WEIGHTS))) if (soup := spec.recipe.soup) else (),
     )
     _check_lengths(recipe)
     _check_durations(recipe)
+    if mix and mix.is_swept:
+        _check_lengths(recipe.for_mix())
+        _check_branches(recipe.for_mix())
     if not all(recipe.soup_weights):
         raise InvalidRecipeError("recipe.soup.weights: a weight of 0 is the base itself: remove it")
     _check_names(recipe)
@@ -161,20 +175,27 @@ def resolve(spec: CPTExperimentSpec) -> Recipe:
     return recipe
 
 
-def _whole_batches(lengths: Iterable[Tokens], batch_tokens: int) -> tuple[Tokens, ...]:
-    """Rising; lengths that are the same number of batches are one."""
-    batches = {max(1, round(Fraction(length) / batch_tokens)) for length in lengths}
-    return tuple(Tokens(count * batch_tokens) for count in sorted(batches))
+def _replicates(spec: CPTExperimentSpec, mix: MixRecipe | None) -> int:
+    """None without replay data, and where nothing is compared."""
+    is_one_run = spec.recipe.learning_rate_sweep is None and mix is not None and mix.points == 1
+    if spec.replay is None or is_one_run:
+        return 0
+    return _or(spec.training.replicates, 3)
 
 
-def _rungs(durations: Sequence[Tokens]) -> tuple[Tokens, ...]:
-    """Three doublings from 1B, or from half of the shortest duration."""
-    first = min(_FIRST_RUNG, Tokens(durations[0] // 2)) if durations else _FIRST_RUNG
-    return tuple(Tokens(first * factor) for factor in (1, 2, 4))
+def _rates_and_rungs(
+    spec: CPTExperimentSpec, durations: Sequence[Tokens], batch_tokens: int
+) -> tuple[tuple[LearningRate, ...], tuple[Tokens, ...]]:
+    """Of the sweep: rungs are three doublings where none are given. Both empty without a sweep."""
+    sweep = spec.recipe.learning_rate_sweep
+    if sweep is None:
+        return (), ()
+    first = first_rung(durations)
+    rungs = sweep.rungs or [Tokens(first * factor) for factor in (1, 2, 4)]
+    return _rates(spec, sweep.learning_rates), whole_batches(rungs, batch_tokens)
 
 
-def _rates(spec: CPTExperimentSpec) -> tuple[LearningRate, ...]:
-    given = spec.recipe.learning_rate_sweep.learning_rates
+def _rates(spec: CPTExperimentSpec, given: tuple[LearningRate, ...] | None) -> tuple[LearningRate, ...]:
     if given:
         return tuple(sorted(set(given)))
     peak = spec.model.peak_learning_rate
@@ -211,9 +232,7 @@ def _check_durations(recipe: Recipe) -> None:
             f"duration {recipe.durations[0]} is shorter than the first rung, {recipe.rungs[0]}: leave it out, or begin "
             "learningRateSweep.rungs lower"
         )
-    points = [recipe.branch_point(duration) for duration in recipe.durations]
-    if sorted(set(points)) != points:
-        raise InvalidRecipeError("two durations branch off at the same batch: take durations that are further apart")
+    _check_branches(recipe)
     for dataset in recipe.spec.datasets:
         longest, size = recipe.durations[-1], dataset.max_tokens
         if size and (epochs := recipe.epochs(longest, size)) > EPOCHS_MAX:
@@ -221,6 +240,12 @@ def _check_durations(recipe: Recipe) -> None:
                 f"{longest} tokens repeat {dataset.name} ({size}) {float(epochs):.1f} times, at most {EPOCHS_MAX} are "
                 "sound: leave out that duration, or give it more data"
             )
+
+
+def _check_branches(recipe: Recipe) -> None:
+    points = [recipe.branch_point(duration) for duration in recipe.durations]
+    if sorted(set(points)) != points:
+        raise InvalidRecipeError("two durations branch off at the same batch: take durations that are further apart")
 
 
 def _check_names(recipe: Recipe) -> None:

@@ -10,7 +10,9 @@ experiment, and making it costs seconds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 
 from cpt_api.experiment import Best, StageStatus
 from cpt_api.trial import (
@@ -28,6 +30,7 @@ from cpt_api.values import Digest, Tokens
 from cpt_operator.plan.bill import bill_of
 from cpt_operator.plan.question import metrics_of
 from cpt_operator.plan.segments import Segments
+from cpt_operator.plan.subjects import Subject
 from cpt_operator.plan.types import Context, Failed, Succeeded
 
 STAGE = "report"
@@ -56,8 +59,10 @@ class Reported:
         return self.state != "Running"
 
 
-def plan_report(segments: Segments, context: Context, naive: Tokens, best: Best | None) -> Reported:
-    """Add the report of an experiment whose every stage is decided."""
+def plan_report(
+    segments: Segments, context: Context, naive: Tokens, best: Best | None, mixes: Sequence[Subject] = ()
+) -> Reported:
+    """Add the report of an experiment whose every stage is decided; `mixes` are those that decisions speak of."""
     target, retention = metrics_of(segments.inputs)
     work = ReportWork(
         experiment_uid=context.experiment_uid,
@@ -66,9 +71,8 @@ def plan_report(segments: Segments, context: Context, naive: Tokens, best: Best 
         baseline=TrialRef(digest=segments.baseline),
         answered=_answered(segments),
     )
-    prepared = segments.inputs.prepared
+    names = _names(segments, mixes)
     model = segments.recipe.spec.model
-    names = {digest: name for name, digest in sorted(prepared.items(), reverse=True)}  # the first of two names counts
     legend = Legend(
         title=context.experiment or None,
         names=tuple(DataName(digest=digest, name=name) for digest, name in sorted(names.items())[:_NAMES_MAX]),
@@ -113,6 +117,20 @@ def _answered(segments: Segments) -> tuple[Answered, ...]:
         Answered(question=question, tokens=tokens, decisions=tuple(TrialRef(digest=digest) for digest in digests))
         for (question, tokens), digests in found.items()
     )
+
+
+def _names(segments: Segments, mixes: Sequence[Subject]) -> dict[Digest, str]:
+    """Of data and mixes; a mix has a name that no data has."""
+    prepared = segments.inputs.prepared
+    names = {digest: name for name, digest in sorted(prepared.items(), reverse=True)}  # the first of two names counts
+    taken = set(names.values())
+    for mix in mixes:
+        if mix.digest not in names:
+            plain = mix.name.lower().replace(" ", "-")
+            name = next(name for name in chain([plain], (f"{plain}-{n}" for n in count(2))) if name not in taken)
+            names[mix.digest] = name
+            taken.add(name)
+    return names
 
 
 def stage_of(report: Reported | None) -> StageStatus:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from cpt_api.digest import subject_digest
 from cpt_api.experiment import OnUndecided
 from cpt_api.result import Decision, Outcome, Screened, Verdict
 from cpt_api.trial import Arm, CPTTrialSpec, DatasetArms, DecideWork, Question, TrialRef, TrialType
@@ -185,18 +186,18 @@ class _Question:
             target=target,
             retention=retention,
             baseline=TrialRef(digest=segments.baseline),
-            datasets=tuple(sorted(datasets, key=lambda entry: str(entry.dataset.digest))),
+            datasets=tuple(sorted(datasets, key=subject_digest)),
             controls=control_arms(runs, self.scored),
             error_rate=recipe.error_rate,
             family=self.family,
             seed=recipe.seed,
         )
-        return segments.trials.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, "screening")
+        return segments.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, "screening")
 
     def _dataset(self, name: str, rates: Mapping[LearningRate, Digest]) -> DatasetArms:
         rungs = self.segments.recipe.rungs
         return DatasetArms(
-            dataset=TrialRef(digest=self.segments.inputs.prepared[name]),
+            **self.segments.subjects[name].reference,
             arms=tuple(
                 Arm(
                     learning_rate=rate,
@@ -214,7 +215,7 @@ def _believed(segments: Segments, document: Decision, asked: Arms) -> dict[str, 
     by_data = {one.dataset: one for one in document.screened or ()}
     answers = {}
     for name, rates in asked.items():
-        answer = by_data.get(segments.inputs.prepared[name])
+        answer = by_data.get(segments.subjects[name].digest)
         if answer is None or {arm.learning_rate for arm in answer.arms} != rates.keys():
             return None
         answers[name] = answer

@@ -10,13 +10,11 @@ The second rung trains 1.2B new tokens instead of 2B, and a rung that is appende
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
-from functools import lru_cache
 
 from cpt_api.result import Outcome
 from cpt_api.trial import (
-    Component,
     Cooldown,
     CPTTrialSpec,
     Observe,
@@ -27,9 +25,10 @@ from cpt_api.trial import (
     TrialRef,
     TrialType,
 )
-from cpt_api.values import Amount, Digest, LearningRate, Tokens
+from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_operator.plan.inputs import Inputs
 from cpt_operator.plan.recipe import Recipe
+from cpt_operator.plan.subjects import Subject
 from cpt_operator.plan.trials import Trials
 from cpt_operator.plan.types import Failed, Outcomes, PlannedTrial, Succeeded
 
@@ -39,28 +38,11 @@ class Line:
     """What all segments of one trunk share."""
 
     name: str
-    """The dataset's, or CONTROL: with rate and seed it names the line."""
-    mixture: tuple[Component, ...]
+    """The dataset's, CONTROL, or a mix's: with rate and seed it names the line."""
+    phases: tuple[Phase, ...]
+    """What it reads."""
     rate: LearningRate
     seed: int
-
-
-def mixture(parts: dict[Digest, Fraction]) -> tuple[Component, ...]:
-    """Components with exact weights; those without weight are left out."""
-    return _components(tuple(parts.items()))
-
-
-@lru_cache(maxsize=1024)
-def _components(parts: tuple[tuple[Digest, Fraction], ...]) -> tuple[Component, ...]:
-    """Kept, since every arm of a dataset has the same, and every turn asks for all arms."""
-    return tuple(
-        Component(dataset=TrialRef(digest=digest), weight=_amount(weight)) for digest, weight in parts if weight
-    )
-
-
-def _amount(weight: Fraction) -> Amount:
-    # shares are decimals with at most 12 digits, so this is exact
-    return Amount.parse(f"{float(weight):.12f}".rstrip("0").rstrip("."))
 
 
 @dataclass(slots=True)
@@ -94,7 +76,11 @@ class Segments:
     baseline: Digest
     trials: Trials
     outcomes: Outcomes
+    subjects: Mapping[str, Subject]
+    """Whom questions may be about, by name."""
     earlier: Earlier = field(default_factory=Earlier)
+    stage: str | None = None
+    """That everything belongs to which is added; None: to the stage that adds it."""
     added: dict[tuple[str, LearningRate, int, Tokens, bool], Digest] = field(default_factory=dict)
     """By line, end, and whether it is cooled: a later rung begins with the trunk of the rung before."""
     points: dict[Tokens, tuple[Tokens, ...]] = field(default_factory=dict)
@@ -111,7 +97,8 @@ class Segments:
         When the trunk has diverged, the trunk's last segment *is* the arm: there is nothing to cool. When its data
         could not be prepared, that failed trial is: there is nothing to train.
         """
-        lost = [part.dataset.digest for part in line.mixture if self._has_failed(part.dataset.digest)]
+        parts = [part for phase in line.phases for part in phase.mixture]
+        lost = [part.dataset.digest for part in parts if self._has_failed(part.dataset.digest)]
         if lost and lost[0]:
             return lost[0]
         segment: Digest | None = None
@@ -124,6 +111,10 @@ class Segments:
                 return segment
             begin = point
         return self._add(line, segment, begin, end, stage, cooled=True)
+
+    def add(self, spec: CPTTrialSpec, stage: str, title: str) -> Digest:
+        """Add a trial that trains nothing."""
+        return self.trials.add(spec, self.stage or stage, title)
 
     def can_continue(self, segment: Digest) -> bool:
         """Unless it is known to have ended without an end to go on from."""
@@ -144,6 +135,7 @@ class Segments:
         place = (line.name, line.rate, line.seed, end, cooled)
         if place in self.added:
             return self.added[place]
+        stage = self.stage or stage
         key = (place, begin, before, stage)
         if known := self.earlier.find(key, line):
             self.added[place] = self.trials.put(known)
@@ -155,7 +147,7 @@ class Segments:
             start=start,
             start_tokens=begin,
             stop_tokens=end,
-            phases=(Phase(mixture=line.mixture),),
+            phases=line.phases,
             schedule=Schedule(peak_learning_rate=line.rate, warmup_tokens=recipe.warmup, cooldown=cooldown),
             sequence_length=recipe.spec.training.sequence_length,
             global_batch_size=recipe.spec.training.global_batch_size,

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from cpt_api.digest import subject_digest
 from cpt_api.experiment import Best
 from cpt_api.result import Decision, SoupArm, SoupChoice
 from cpt_api.trial import (
@@ -36,6 +37,7 @@ from cpt_api.trial import (
 from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
 from cpt_operator.plan.question import hear, metrics_of
 from cpt_operator.plan.segments import Segments
+from cpt_operator.plan.subjects import MIX
 from cpt_operator.plan.sweep import scored_by
 from cpt_operator.plan.types import NO_TOKENS, Failed, Outcome, Succeeded
 
@@ -53,7 +55,7 @@ class Candidate:
     arm: Digest
     """The cooled Train trial."""
     name: str
-    """Of the dataset that it read."""
+    """Of the dataset that it read, or MIX."""
     rate: LearningRate
     tokens: Tokens
     target: float
@@ -92,7 +94,7 @@ class Released:
         return Best(
             trial=self.model.short,
             digest=self.model,
-            dataset=candidate.name,
+            dataset=candidate.name if candidate.name != MIX else None,
             learning_rate=candidate.rate,
             tokens=candidate.tokens,
             target=f"{self.arm.target:.4f}",
@@ -222,18 +224,19 @@ def _failures(segments: Segments, means: Sequence[Mean]) -> Iterator[str]:
 
 def _ask(segments: Segments, means: Sequence[Mean]) -> Digest:
     target, retention = metrics_of(segments.inputs)
-    by_data: dict[Digest, list[Mean]] = {}
+    by_name: dict[str, list[Mean]] = {}
     for mean in means:
-        by_data.setdefault(segments.inputs.prepared[mean.candidate.name], []).append(mean)
+        by_name.setdefault(mean.candidate.name, []).append(mean)
+    entries = [
+        DatasetArms(**segments.subjects[name].reference, arms=tuple(_arm(mean) for mean in sorted(group, key=_place)))
+        for name, group in by_name.items()
+    ]
     work = DecideWork(
         question=Question.SOUP,
         target=target,
         retention=retention,
         baseline=TrialRef(digest=segments.baseline),
-        datasets=tuple(
-            DatasetArms(dataset=TrialRef(digest=data), arms=tuple(_arm(mean) for mean in sorted(group, key=_place)))
-            for data, group in sorted(by_data.items())
-        ),
+        datasets=tuple(sorted(entries, key=subject_digest)),
         seed=segments.recipe.seed,
     )
     return segments.trials.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, "soup")

@@ -14,16 +14,12 @@ from functools import partial
 
 from cpt_api.experiment import Dataset
 from cpt_api.result import RateChoice
-from cpt_api.trial import (
-    CPTTrialSpec,
-    EvaluateWork,
-    TrialRef,
-    TrialType,
-)
+from cpt_api.trial import CPTTrialSpec, EvaluateWork, TrialRef, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_operator.plan.question import STAGE, Arms, Controls, Key, Missing, ask, choices_of, hear
 from cpt_operator.plan.recipe import Recipe
-from cpt_operator.plan.segments import Line, Segments, mixture
+from cpt_operator.plan.segments import Line, Segments
+from cpt_operator.plan.subjects import phase_of
 from cpt_operator.plan.types import NO_TOKENS, Failed
 
 CONTROL = "the control"
@@ -70,6 +66,8 @@ class Sweep:
     """Rates whose end is not known yet."""
     rung: int = 0
     """The latest."""
+    first: Mapping[str, RateChoice] = field(default_factory=dict)
+    """What was said at the first rung, the only one at which every dataset has every rate."""
 
     @property
     def remedy(self) -> str:
@@ -80,11 +78,10 @@ class Sweep:
         return f"every rate of {', '.join(names)} diverged: append lower ones to learningRateSweep.learningRates"
 
 
-def plan_sweep(segments: Segments) -> Sweep:
+def plan_sweep(segments: Segments, controls: Controls) -> Sweep:
     """Add arms and decisions, rung after rung, as far as the outcomes reach."""
     recipe = segments.recipe
-    grid: Grid = {dataset.name: recipe.rates for dataset in recipe.spec.datasets}
-    controls = replicated(segments)
+    grid: Grid = dict.fromkeys(segments.subjects, recipe.rates)
     sweep = Sweep()
     for rung in range(len(recipe.rungs)):
         sweep = replace(sweep, rung=rung)
@@ -93,6 +90,8 @@ def plan_sweep(segments: Segments) -> Sweep:
             sweep = _after(sweep, round_, rung)
             grid, round_ = wider, _rung(segments, controls, rung, wider, sweep.missing)
         sweep = _after(sweep, round_, rung)
+        if rung == 0:
+            sweep = replace(sweep, first=round_.choices)
         is_last = rung + 1 == len(recipe.rungs)
         if is_last:
             sweep = replace(sweep, ends=_ended(sweep.ends, grid, {}, rung))
@@ -133,7 +132,7 @@ def replicated(segments: Segments) -> Controls:
         return {}
     return {
         rate: tuple(
-            segments.arm(control_line(segments, recipe.replay, rate, number), recipe.rungs[0], STAGE)
+            segments.arm(control_line(segments, recipe.replay, rate, number), recipe.control_tokens, STAGE)
             for number in range(recipe.replicates)
         )
         for rate in recipe.rates
@@ -142,18 +141,13 @@ def replicated(segments: Segments) -> Controls:
 
 def control_line(segments: Segments, replay: Dataset, rate: LearningRate, number: int = 0) -> Line:
     """Replay data alone; the replicates are numbered from 1."""
-    data = mixture({segments.inputs.prepared[replay.name]: Fraction(1)})
-    return Line(CONTROL, data, rate, segments.recipe.seed + number)
+    phase = phase_of({segments.inputs.prepared[replay.name]: Fraction(1)})
+    return Line(CONTROL, (phase,), rate, segments.recipe.seed + number)
 
 
 def line_of(segments: Segments, name: str, rate: LearningRate) -> Line:
-    """Of a dataset, mixed with replay data."""
-    recipe, prepared = segments.recipe, segments.inputs.prepared
-    parts = {prepared[name]: 1 - recipe.screening_share}
-    if recipe.replay:
-        replay = prepared[recipe.replay.name]
-        parts[replay] = parts.get(replay, Fraction(0)) + recipe.screening_share
-    return Line(name, mixture(parts), rate, recipe.seed)
+    """Of a dataset or a mix, with its replay data."""
+    return Line(name, segments.subjects[name].phases, rate, segments.recipe.seed)
 
 
 # --- one rung -----------------------------------------------------------------------------------------------------
@@ -260,7 +254,7 @@ def _holder(segments: Segments, arm: Digest) -> Digest | None:
         precision=segments.recipe.precision,
     )
     title = f"score of {segments.trials.title(arm)}"
-    return segments.trials.add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), STAGE, title)
+    return segments.add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), STAGE, title)
 
 
 def _widened(grid: Grid, choices: Mapping[str, RateChoice]) -> Grid:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cpt_api.conditions import Reason
-from cpt_api.experiment import Best, DatasetStatus, StageStatus
+from cpt_api.experiment import Best, DatasetStatus, MixShare, StageStatus
 from cpt_api.result import Result
 from cpt_api.trial import CPTTrialSpec
 from cpt_api.values import Digest, Tokens
@@ -109,6 +109,8 @@ class Plan:
     trials: tuple[PlannedTrial, ...]
     stages: tuple[StageStatus, ...] = ()
     datasets: tuple[DatasetStatus, ...] = ()
+    mix: tuple[MixShare, ...] = ()
+    """The mix that was taken, as soon as it is known."""
     best: Best | None = None
     tokens_ahead: Tokens = NO_TOKENS
     """That trials which are not known yet will train at most."""

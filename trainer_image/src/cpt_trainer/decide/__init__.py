@@ -13,6 +13,8 @@
     screening_words.py  its sentences
     duration.py         question Duration: the document
     duration_words.py   its sentences
+    mix.py              question Mix: the document
+    mix_words.py        its sentences
     soup.py             question Soup: the document
     halves.py           half of the documents picks, the other confirms
     soup_words.py       its sentences
@@ -48,7 +50,7 @@ def run(trial: Trial) -> None:
 
 def answer(work: DecideWork, models: Models) -> Decision:
     """Of the module that the question names."""
-    from cpt_trainer.decide import duration, learning_rate, screening, soup
+    from cpt_trainer.decide import duration, learning_rate, mix, screening, soup
 
     match work.question:
         case Question.LEARNING_RATE:
@@ -57,5 +59,7 @@ def answer(work: DecideWork, models: Models) -> Decision:
             return screening.decide(work, models)
         case Question.DURATION:
             return duration.decide(work, models)
+        case Question.MIX:
+            return mix.decide(work, models)
         case Question.SOUP:
             return soup.decide(work, models)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cpt_api.digest import subject_digest
 from cpt_api.trial import Arm, DatasetArms
 from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_trainer.decide.document import Models, Scores, Texts
@@ -52,7 +53,7 @@ class Case:
     @property
     def dataset(self) -> Digest:
         """Its Prepare trial."""
-        return known(self.entry.dataset)
+        return subject_digest(self.entry)
 
     @property
     def best(self) -> Compared | None:

@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cpt_api.digest import subject_digest
 from cpt_api.result import Decision, DurationArm, DurationChoice, Estimate
 from cpt_api.trial import DatasetArms, DecideWork, Question
 from cpt_api.values import Digest, Tokens
@@ -67,7 +68,7 @@ class Ladder:
 def decide(work: DecideWork, models: Models) -> Decision:
     """The answer for every dataset, by digest."""
     noise = noise_of(work, models)
-    entries = sorted(work.datasets, key=lambda entry: known(entry.dataset))
+    entries = sorted(work.datasets, key=subject_digest)
     return Decision(
         question=Question.DURATION,
         method=METHOD,
@@ -159,7 +160,7 @@ def _choice(entry: DatasetArms, work: DecideWork, models: Models, noise: RunNois
     missing = tuple(sorted(entry.missing_tokens or ()))
     if not scores:
         return DurationChoice(
-            dataset=known(entry.dataset),
+            dataset=subject_digest(entry),
             learning_rate=entry.arms[0].learning_rate,
             arms=tuple(_diverged(tokens, trials[tokens]) for tokens in diverged),
             chosen=None,
@@ -169,7 +170,7 @@ def _choice(entry: DatasetArms, work: DecideWork, models: Models, noise: RunNois
         )
     found = _found(work, models, scores, noise, diverged, missing)
     return DurationChoice(
-        dataset=known(entry.dataset),
+        dataset=subject_digest(entry),
         learning_rate=entry.arms[0].learning_rate,
         arms=tuple(
             _arm(tokens, trial, scores[tokens], found.ladder, rule_of(work))

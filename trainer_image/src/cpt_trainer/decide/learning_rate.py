@@ -16,6 +16,7 @@ rate, the loss to the best one) allow for the picking: plain ones cover in 90 of
 
 from __future__ import annotations
 
+from cpt_api.digest import subject_digest
 from cpt_api.result import Decision, RateArm, RateChoice
 from cpt_api.trial import DatasetArms, DecideWork, Question
 from cpt_api.values import Digest, LearningRate
@@ -33,7 +34,7 @@ METHOD = "learning-rate/1"
 def decide(work: DecideWork, models: Models) -> Decision:
     """The answer for every dataset, by digest."""
     noise = noise_of(work, models)
-    entries = sorted(work.datasets, key=lambda entry: known(entry.dataset))
+    entries = sorted(work.datasets, key=subject_digest)
     return Decision(
         question=Question.LEARNING_RATE,
         method=METHOD,
@@ -49,7 +50,7 @@ def _choice(entry: DatasetArms, work: DecideWork, models: Models, noise: RunNois
     diverged = tuple(rate for rate in trials if rate not in scores)
     if not scores:
         return RateChoice(
-            dataset=known(entry.dataset),
+            dataset=subject_digest(entry),
             arms=tuple(_diverged(rate, trial) for rate, trial in trials.items()),
             survivors=(),
             chosen=None,
@@ -71,7 +72,7 @@ def _choice(entry: DatasetArms, work: DecideWork, models: Models, noise: RunNois
         words.of_retention(lost, work.retention),
     ]
     return RateChoice(
-        dataset=known(entry.dataset),
+        dataset=subject_digest(entry),
         arms=tuple(
             _arm(rate, trial, scores[rate], outcome) if rate in scores else _diverged(rate, trial)
             for rate, trial in trials.items()

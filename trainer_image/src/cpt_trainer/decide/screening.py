@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cpt_api.digest import subject_digest
 from cpt_api.result import Cell, Decision, Estimate, Judgement, Screened, ScreenedArm
 from cpt_api.trial import Arm, DecideWork, DecisionMetric, Question
 from cpt_trainer.decide import screening_words as words
@@ -77,7 +78,7 @@ def decide(work: DecideWork, models: Models) -> Decision:
     if work.retention:
         runs = [[scores.retention for scores in group] for group in groups]
         retention = _metric(work, work.retention, base.retention, runs)
-    entries = sorted(work.datasets, key=lambda entry: known(entry.dataset))
+    entries = sorted(work.datasets, key=subject_digest)
     cases = [compare(entry, models, controls, target.noise) for entry in entries]
     texts = columns(work)
     rows = matrix(cases, texts, groups)

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cpt_api.digest import subject_digest
 from cpt_api.result import Decision, Estimate, SoupArm, SoupChoice
 from cpt_api.trial import Arm, DecideWork, Question
 from cpt_api.values import Digest, Share, Tokens
@@ -135,7 +136,7 @@ def judge(means: Sequence[Mean], base: Scores, margin: float | None) -> Found:
 
 def _means(work: DecideWork, models: Models, base: Scores) -> list[Mean]:
     """By data, tokens and weight."""
-    arms = [(known(entry.dataset), arm) for entry in work.datasets for arm in entry.arms]
+    arms = [(subject_digest(entry), arm) for entry in work.datasets for arm in entry.arms]
     scored = [(data, arm, scores) for data, arm in arms if (scores := models[known(arm.trial)]) is not None]
     scored.sort(key=lambda one: (one[0], one[1].tokens or 0, one[1].learning_rate, one[1].weight or 0))
     lost = _lost([scores for _, _, scores in scored], base, work.seed) if work.retention and scored else ()

@@ -4,6 +4,7 @@
     sweep.py       a section of the page: which learning rate suits each dataset
     screening.py   a section of the page: which datasets help
     durations.py   a section of the page: how long
+    mixes.py       a section of the page: which mix
     soup.py        a section of the page: which mean of the base and a trained model is released
     ledger.py      a section of the page: what it cost
     section.py     what a section is: words, figures, tables
@@ -65,9 +66,9 @@ def make_report(findings: Findings) -> Files:
 
 def _sections() -> tuple[Callable[[Findings], Section | None], ...]:
     """In the order of the page; imported when wanted, since matplotlib comes with them."""
-    from cpt_trainer.report import durations, ledger, screening, soup, sweep
+    from cpt_trainer.report import durations, ledger, mixes, screening, soup, sweep
 
-    return (sweep.section, screening.section, durations.section, soup.section, ledger.section)
+    return (sweep.section, screening.section, durations.section, mixes.section, soup.section, ledger.section)
 
 
 def _parts(sections: tuple[Section, ...]) -> Iterator[tuple[str, bytes]]:

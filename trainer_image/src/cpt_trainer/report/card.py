@@ -36,7 +36,7 @@ def card(findings: Findings) -> bytes | None:
         return None
     parts = [
         _front(findings, best),
-        [f"# {_plain(findings.title)}: {best.dataset} at {best.learning_rate}"],
+        [f"# {_plain(findings.title)}: {_trained_on(best)} at {best.learning_rate}"],
         ["## Lineage", "", *_lineage(findings, best)],
         ["## Data", "", *_data(findings, best)],
         ["## Scores", "", *_scores(findings, best)],
@@ -52,7 +52,7 @@ def _front(findings: Findings, best: ReportedModel) -> list[str]:
     return [
         "---",
         f"base_model: {json.dumps(findings.base or _UNKNOWN)}",
-        f"datasets: [{json.dumps(best.dataset)}]",
+        f"datasets: [{json.dumps(_trained_on(best))}]",
         f"license: {_UNKNOWN}",
         "tags: [continued-pretraining]",
         "---",
@@ -80,7 +80,7 @@ def _data(findings: Findings, best: ReportedModel) -> Iterator[str]:
     screened = {
         one.dataset: one for answer in findings.of(Question.SCREENING) for one in answer.decision.screened or ()
     }
-    yield f"Trained on **{best.dataset}**, with the replay data of the experiment if it names any."
+    yield f"Trained on **{_trained_on(best)}**, with the replay data of the experiment if it names any."
     if not screened:
         return
     yield ""
@@ -89,6 +89,11 @@ def _data(findings: Findings, best: ReportedModel) -> Iterator[str]:
         for dataset, one in sorted(screened.items(), key=lambda item: findings.label(item[0]))
     ]
     yield from _table(("candidate", "prepared as", "verdict", "bits per byte saved against the control"), rows)
+
+
+def _trained_on(best: ReportedModel) -> str:
+    """A dataset, or the mix."""
+    return best.dataset or "the mix"
 
 
 def _effect(screened: Screened) -> str:
@@ -128,7 +133,11 @@ def _cost(findings: Findings) -> Iterator[str]:
 
 def _licences(findings: Findings, best: ReportedModel) -> Iterator[str]:
     """Nothing here is known to a program."""
-    rows = [("the base", _plain(findings.base or _UNKNOWN)), ("data", best.dataset), ("this model", f"`{best.trial}`")]
+    rows = [
+        ("the base", _plain(findings.base or _UNKNOWN)),
+        ("data", _trained_on(best)),
+        ("this model", f"`{best.trial}`"),
+    ]
     yield from _table(
         ("of", "which", "licence"), [(*row, f"{_UNKNOWN}: fill in before it is passed on") for row in rows]
     )
