@@ -208,12 +208,13 @@ ANSWERS: Mapping[Question, Callable[[DecideWork, Decision, list[random.Random]],
 
 
 def calm(rate: LearningRate) -> Callable[[CPTTrialSpec], Outcome]:
-    """All goes well, no rate drops, `rate` is chosen, every dataset helps and every duration is worth it."""
+    """All goes well, no rate drops, `rate` is chosen where it was tried, all datasets help, every duration is worth it."""
 
     def answer(spec: CPTTrialSpec) -> Outcome:
         if spec.decide is None:
             return Succeeded(make_result(spec))
-        decision = make_decision(spec.decide, rate)
+        tried = sorted({arm.learning_rate for entry in spec.decide.datasets for arm in entry.arms})
+        decision = make_decision(spec.decide, rate if rate in tried else tried[0])
         kept = [
             choice.model_copy(update={"survivors": tuple(arm.learning_rate for arm in choice.arms)})
             for choice in decision.rates
