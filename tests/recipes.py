@@ -208,7 +208,7 @@ ANSWERS: Mapping[Question, Callable[[DecideWork, Decision, list[random.Random]],
 
 
 def calm(rate: LearningRate) -> Callable[[CPTTrialSpec], Outcome]:
-    """All goes well, no rate drops, `rate` is chosen where it was tried, all datasets help, every duration is worth it."""
+    """All goes well, no rate drops, `rate` is chosen where it was tried, all datasets help, all durations pay."""
 
     def answer(spec: CPTTrialSpec) -> Outcome:
         if spec.decide is None:
