@@ -33,7 +33,7 @@ cluster: setup ## a real Kubernetes node on this machine with S3, Prometheus, tr
 cluster-down: setup ## remove it without a trace
 	$(BIN)/python -m cpt_local down --name $(NAME)
 
-demo: cluster ## the main job on real text: which learning rate for which manual (about 8 minutes)
+demo: cluster ## the main job on real text: from three texts to a model, and the report (about 15 minutes)
 	$(BIN)/python examples/demo/run.py --cluster $(NAME)
 
 browser:

@@ -1,4 +1,4 @@
-"""The demo on a cluster that `make cluster` made: real text, a tiny base, and the learning rate for two manuals.
+"""The demo on a cluster that `make cluster` made: real text, a tiny base, and the whole recipe.
 
     python examples/demo/run.py --cluster cpt
 
@@ -97,7 +97,7 @@ def _object(item: Mapping[str, Any]) -> Object:
 
 def main() -> None:
     """Texts, base, experiment, answer."""
-    parser = argparse.ArgumentParser(description="the learning-rate sweep on real text, on a local cluster")
+    parser = argparse.ArgumentParser(description="the whole recipe on real text, on a local cluster")
     parser.add_argument("--cluster", default="cpt", help="name of the cluster that `make cluster` made")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of texts and report")
     options = parser.parse_args()
@@ -183,7 +183,7 @@ def watch_base(kubectl: Kubectl, bars: Progress) -> None:
 
 
 def watch_experiment(kubectl: Kubectl, bars: Progress) -> None:
-    """Until every rate is decided."""
+    """Until every stage is decided."""
     bar = bars.add_task("experiment", total=100, text="")
 
     def look() -> tuple[bool, Any]:
