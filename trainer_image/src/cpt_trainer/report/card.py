@@ -16,7 +16,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cpt_api.result import Screened
 from cpt_api.trial import Question, ReportedModel
@@ -40,11 +40,16 @@ def card(findings: Findings) -> bytes | None:
         ["## Lineage", "", *_lineage(findings, best)],
         ["## Data", "", *_data(findings, best)],
         ["## Scores", "", *_scores(findings, best)],
-        ["## How it was decided", "", *(f"- {_plain(answer.decision.sentence)}" for answer in findings.answers)],
+        ["## How it was decided", "", *_sentences(findings)],
         ["## What it cost", "", *_cost(findings)],
         ["## Licences and uses", "", *_licences(findings, best)],
     ]
     return ("\n\n".join("\n".join(part) for part in parts) + "\n").encode()
+
+
+def _sentences(findings: Findings) -> Iterable[str]:
+    """Of the decisions; several say no more than how large the run noise is."""
+    return dict.fromkeys(f"- {_plain(answer.decision.sentence)}" for answer in findings.answers)
 
 
 def _front(findings: Findings, best: ReportedModel) -> list[str]:
