@@ -43,7 +43,7 @@ from cpt_operator.plan.types import NO_TOKENS, Failed, Outcome, Succeeded
 
 STAGE = "soup"
 _MEANS_MAX = 64
-"""Of one decision: the bound on all of them takes 4 s then, and their answer has 40 kB."""
+"""Of one decision: the bound on all of them takes 2 s and 150 MB then, and their answer has 40 kB."""
 _TOLERANCE = 1e-3
 """Relative, of a text's bits per byte: the end of a run is kept in fp32, and written in the base's type."""
 
