@@ -324,6 +324,8 @@ class MixArm(Model):
     """95 %, items only."""
     retention: Bits | None = None
     """Bits per byte."""
+    expected: Bits | None = None
+    """Of the merge that stands for it, where the proposal was found on merges."""
     ahead: Estimate | None = None
     """Bits per byte that it saves against the proposal; its lower end is a one-sided 95 % bound for all of them
     together. Absent for the proposal, and where one of both has no score."""
@@ -344,6 +346,8 @@ class MixChoice(Model):
     """The proposal, or the best of the others."""
     verdict: Literal["Kept", "Replaced", "Undecided"]
     """Undecided: the proposal is kept, but a mix failed, none has a score, or there is no estimate of the run noise."""
+    rank_correlation: Finite | None = None
+    """Spearman's, between what merges promised of the mixes and what these scored; absent for fewer than three."""
     detectable: Bits | None = None
     """By how much the proposal would have to be worse to be found out with 80 % power."""
     gain: Estimate | None = None

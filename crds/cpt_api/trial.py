@@ -370,6 +370,8 @@ class DatasetArms(Model):
     """The Prepare trial that names the data."""
     phases: Annotated[tuple[Phase, ...], Field(min_length=1, max_length=8)] | None = None
     """What the mix reads, replay data among it; answers call it by the digest of this (`mix_digest`)."""
+    expected: Amount | None = None
+    """Mix: bits per byte of the merge that stands for it, where the proposal was found on merges."""
     arms: Annotated[tuple[Arm, ...], Field(min_length=1, max_length=64)]
     """One arm for each rate that has a result; LearningRate: that is still in the race."""
     missing: Annotated[tuple[LearningRate, ...], Field(max_length=64)] = ()
