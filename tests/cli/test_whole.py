@@ -194,12 +194,7 @@ def test_a_mix(laptop: Laptop) -> None:
 @pytest.mark.timeout(900)  # some thirty processes, each of which imports torch
 def test_a_mix_by_merges(laptop: Laptop) -> None:
     """Merges of real trunks are scored without being written, and what they propose is trained beside simple mixes."""
-    datasets = [{"name": name, "uri": f"s3://corpora/{name}.jsonl"} for name in ("python", "perl")]
-    recipe = {
-        "learningRateSweep": {"learningRates": ["1e-3"], "rungs": [str(RUNG_STEPS * BATCH_TOKENS)]},
-        "mixing": {"strategy": "MergeProxy"},
-    }
-    manifests(laptop.folder, datasets=datasets, recipe=recipe)
+    manifests(laptop.folder, None, ("python", "perl"), mixing={"strategy": "MergeProxy"})
     with laptop.start() as process:
         out, said = process.communicate()
     assert process.returncode == Exit.SUCCESS, said

@@ -15,7 +15,16 @@ import numpy.typing as npt
 
 from cpt_api.digest import subject_digest
 from cpt_api.result import Result
-from cpt_api.trial import CPTTrialSpec, DecideWork, DecisionMetric, MergeWork, TrainWork, TrialRef, TrialType
+from cpt_api.trial import (
+    CPTTrialSpec,
+    DecideWork,
+    DecisionMetric,
+    MergeInput,
+    MergeWork,
+    TrainWork,
+    TrialRef,
+    TrialType,
+)
 from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_trainer.decide import answer
 from cpt_trainer.decide.document import Scores
@@ -69,7 +78,7 @@ class World:
                 return make_result(spec, numbers={"trainTokens": self.truth.sizes[name]})
         if spec.evaluate:
             self.models[digest] = None
-            if (merge := spec.evaluate.merge) and all(part.segment for part in merge.inputs):
+            if (merge := spec.evaluate.merge) and all(map(self._is_trunk, merge.inputs)):
                 self.models[digest] = merge
             elif merge:
                 self.means[digest] = _mean(merge)
@@ -122,6 +131,11 @@ class World:
         bent = self.truth.bend(parts) + sum(share**2 * self._h(name) for name, share in parts.items())
         shifts = [share * self._shift(trunk, text) for trunk, share in trunks.items()]
         return np.asarray(np.sum(shifts, axis=0) + bent * documents.slopes)
+
+    def _is_trunk(self, part: MergeInput) -> bool:
+        """Uncooled: its merges stand for mixes."""
+        work = self.models[_known(part.segment)] if part.segment else None
+        return isinstance(work, TrainWork) and work.schedule.cooldown is None
 
     def _h(self, data: str) -> float:
         return float(self._draws("h", data).normal(0, self.truth.merges_bend))
