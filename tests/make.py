@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cpt_api.digest import input_digests, subject_digest, trial_digest
@@ -19,6 +20,7 @@ from cpt_api.result import (
     MixChoice,
     MixPart,
     Outcome,
+    Proposal,
     RateArm,
     RateChoice,
     ResolvedInput,
@@ -206,12 +208,40 @@ def make_mix(work: DecideWork, chosen: Digest | None = None) -> Decision:
     return Decision(question=work.question, method="test-1", mix=choice, sentence="mixed")
 
 
+def make_proposal(work: DecideWork, weights: Sequence[str] = (), verdict: str = "Proposed") -> Decision:
+    """These weights; without any the prior, in thousandths."""
+    assert work.merges
+    assert work.prior
+    assert work.caps
+    given = weights or [f"{part:.3f}" for part in map(float, work.prior)]
+    proposal = {
+        "learningRate": work.datasets[0].arms[0].learning_rate,
+        "components": [
+            {"dataset": subject_digest(entry), "weight": weight, "prior": prior, "cap": cap}
+            for entry, weight, prior, cap in zip(work.datasets, given, work.prior, work.caps, strict=True)
+        ],
+        "merges": [
+            {"weights": merge.weights, "trial": merge.trial.digest, "target": 1.5, "unseen": 1.5}
+            for merge in work.merges
+        ],
+        "law": "None",
+        "expected": 1.4,
+        "rankCorrelation": 0.9,
+        "verdict": verdict,
+        "reason": "a reason",
+    }
+    answer = Proposal.model_validate(proposal)
+    return Decision(question=work.question, method="test-1", proposal=answer, sentence="by merges")
+
+
 def make_decision(work: DecideWork, chosen: LearningRate | None = None) -> Decision:
     """Drops the highest rate at every rung but the last, and chooses the lowest unless told otherwise."""
     if work.question is Question.SCREENING:
         return make_screened(work)
     if work.question is Question.DURATION:
         return make_durations(work)
+    if work.question is Question.MIXTURE_PROXY:
+        return make_proposal(work)
     if work.question is Question.MIX:
         return make_mix(work)
     if work.question is Question.SOUP:

@@ -263,3 +263,45 @@ class Question:
 def rates(*texts: str) -> tuple[LearningRate, ...]:
     """Learning rates from text."""
     return tuple(map(LearningRate.parse, texts))
+
+
+class Merged:
+    """Merges of the trunks of some datasets, by their bits per byte; `cooled` are their own arms (None: diverged)."""
+
+    def __init__(
+        self,
+        merges: Mapping[tuple[str, ...], float],
+        *,
+        cooled: Sequence[float | None],
+        prior: Sequence[str] | None = None,
+        caps: Sequence[str] | None = None,
+    ) -> None:
+        self.models: dict[Digest, Scores | None] = {BASE: make_scores(3.0)}
+        datasets = sorted(make_digest(f"dataset {number}") for number in range(len(cooled)))
+        even = [f"{1 / len(cooled):.3f}"] * len(cooled)
+        even[0] = f"{1 - sum(map(float, even[1:])):.3f}"
+        self.work = DecideWork.model_validate(
+            {
+                "question": "MixtureProxy",
+                "target": {"heldOut": [{"digest": TARGET}], "threshold": "0.02"},
+                "baseline": {"digest": BASE},
+                "datasets": [
+                    {
+                        "dataset": {"digest": digest},
+                        "arms": [{"learningRate": "3e-4", "tokens": "1M", "trial": self._trial(f"cooled {n}", loss)}],
+                    }
+                    for n, (digest, loss) in enumerate(zip(datasets, cooled, strict=True))
+                ],
+                "merges": [
+                    {"weights": list(weights), "trial": self._trial(f"merge {weights}", loss)}
+                    for weights, loss in merges.items()
+                ],
+                "prior": list(prior or even),
+                "caps": list(caps or ["1"] * len(cooled)),
+            }
+        )
+
+    def _trial(self, name: str, loss: float | None) -> dict[str, Digest]:
+        digest = make_digest(name)
+        self.models[digest] = None if loss is None else make_scores(loss, seed=len(self.models), retention=2.0)
+        return {"digest": digest}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from cpt_api import PROTOCOL
@@ -29,6 +30,9 @@ from cpt_api.result import (
     Judgement,
     MixArm,
     MixChoice,
+    Proposal,
+    ProxyComponent,
+    ProxyScore,
     RateArm,
     RateChoice,
     ResolvedInput,
@@ -301,12 +305,39 @@ def _soup(work: DecideWork, hopeful: bool) -> Decision:
     return Decision(question=work.question, method="imagined", soup=choice, sentence="imagined")
 
 
+def _by_merges(work: DecideWork, _hopeful: bool) -> Decision:
+    """As much of the first as it may have, then of the next: no other mixture is so."""
+    left = Decimal(1)
+    parts: list[ProxyComponent] = []
+    for entry, prior, cap in zip(work.datasets, work.prior or (), work.caps or (), strict=True):
+        weight = min(left, Decimal(cap), Decimal("0.9") if not parts else left)
+        left -= weight
+        part = {"dataset": subject_digest(entry), "weight": str(weight), "prior": prior, "cap": cap}
+        parts.append(ProxyComponent.model_validate(part))
+    proposal = Proposal(
+        learning_rate=work.datasets[0].arms[0].learning_rate,
+        components=tuple(parts),
+        merges=tuple(
+            ProxyScore(weights=merge.weights, trial=merge.trial.digest, target=1.0, unseen=1.0)
+            for merge in work.merges or ()
+            if merge.trial.digest
+        ),
+        law="None",
+        expected=1.0,
+        rank_correlation=1.0,
+        verdict="Proposed",
+        reason="imagined",
+    )
+    return Decision(question=work.question, method="imagined", proposal=proposal, sentence="imagined")
+
+
 _IMAGINED: Mapping[Question, Callable[[DecideWork, bool], Decision]] = {
     Question.LEARNING_RATE: _race,
     Question.SCREENING: _screening,
     Question.DURATION: _durations,
     Question.MIX: _mixing,
     Question.SOUP: _soup,
+    Question.MIXTURE_PROXY: _by_merges,
 }
 
 
@@ -314,7 +345,7 @@ def end_of(forecast: Forecast, trial: PlannedTrial) -> Tokens | None:
     """The rung or duration that an arm's segment was first needed for, and a decision is about; None for all others."""
     if trial.spec.decide:
         lengths = [arm.tokens for entry in trial.spec.decide.datasets for arm in entry.arms if arm.tokens]
-        about_one = trial.spec.decide.question in (Question.DURATION, Question.MIX)
+        about_one = trial.spec.decide.question in (Question.DURATION, Question.MIX, Question.MIXTURE_PROXY)
         return max(lengths) if about_one else trial.spec.decide.rung_tokens
     work = trial.spec.train
     if work is None:

@@ -203,7 +203,10 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
     if trial.stage == SOUP:
         return _what_of_soup(spec)
     if spec.evaluate:
-        return f"the base on {len(spec.evaluate.held_out)} held-out texts"
+        texts = len(spec.evaluate.held_out)
+        return (
+            "merges of trunks, scored and not written" if spec.evaluate.merge else f"the base on {texts} held-out texts"
+        )
     if spec.report:
         return "one page with figures and tables"
     end = end_of(forecast, trial)

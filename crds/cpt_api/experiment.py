@@ -159,6 +159,9 @@ class MixStrategy(StrEnum):
 
     OPTIMAL_TOKENS = "OptimalTokens"
     """In proportion to the durations that were chosen for the datasets that survived."""
+    MERGE_PROXY = "MergeProxy"
+    """The best by a law that is fitted to merges of the sweep's trunks, at no cost in training. Where merges cannot
+    tell, OptimalTokens with a durationSweep, and without one Uniform."""
     UNIFORM = "Uniform"
     """Equal weights for the datasets that survived."""
     PROPORTIONAL = "Proportional"

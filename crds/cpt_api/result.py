@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from cpt_api.digest import input_digests
 from cpt_api.layout import PROGRESS_MAX_BYTES, RESULT_MAX_BYTES
 from cpt_api.model import Model, Name, Text, Uri
-from cpt_api.trial import CPTTrialSpec, InputKind, Question, TrialType
+from cpt_api.trial import PROXY_DATASETS_MAX, CPTTrialSpec, InputKind, Question, TrialType
 from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
 
 M = TypeVar("M", bound=Model)
@@ -324,6 +324,8 @@ class MixArm(Model):
     """95 %, items only."""
     retention: Bits | None = None
     """Bits per byte."""
+    expected: Bits | None = None
+    """Of the merge that stands for it, where the proposal was found on merges."""
     ahead: Estimate | None = None
     """Bits per byte that it saves against the proposal; its lower end is a one-sided 95 % bound for all of them
     together. Absent for the proposal, and where one of both has no score."""
@@ -344,6 +346,8 @@ class MixChoice(Model):
     """The proposal, or the best of the others."""
     verdict: Literal["Kept", "Replaced", "Undecided"]
     """Undecided: the proposal is kept, but a mix failed, none has a score, or there is no estimate of the run noise."""
+    rank_correlation: Finite | None = None
+    """Spearman's, between what merges promised of the mixes and what these scored; absent for fewer than three."""
     detectable: Bits | None = None
     """By how much the proposal would have to be worse to be found out with 80 % power."""
     gain: Estimate | None = None
@@ -403,6 +407,59 @@ class SoupChoice(Model):
     """Some sentences for people."""
 
 
+class ProxyComponent(Model):
+    """One dataset of the mixture that was proposed."""
+
+    dataset: Digest
+    """The Prepare trial."""
+    weight: Share
+    """What is proposed, in thousandths."""
+    prior: Share
+    """What it was drawn towards."""
+    cap: Share
+    """What it may have at most."""
+    alone: Bits | None = None
+    """Bits per byte of its own trunk, uncooled; absent where that was not scored."""
+    cooled: Bits | None = None
+    """The same, trained to its cooled end; absent when it diverged."""
+
+
+class ProxyScore(Model):
+    """A merge, and what the law says of the mixture that it stands for."""
+
+    weights: Annotated[tuple[Share, ...], Field(max_length=PROXY_DATASETS_MAX)]
+    """By dataset, in the order of the components."""
+    trial: Digest
+    """Who scored it."""
+    target: Bits
+    """Bits per byte, lower is better."""
+    unseen: Bits
+    """The same, as predicted from all other merges."""
+
+
+class Proposal(Model):
+    """A mixture, by a regression over merges."""
+
+    learning_rate: LearningRate
+    """Of all trunks."""
+    components: Annotated[tuple[ProxyComponent, ...], Field(max_length=PROXY_DATASETS_MAX)]
+    """By dataset."""
+    merges: Annotated[tuple[ProxyScore, ...], Field(max_length=96)]
+    """What it rests on."""
+    law: Literal["None", "Square", "Root"]
+    """What bends the log-linear law."""
+    expected: Bits
+    """Bits per byte of a merge with the proposed weights, as predicted."""
+    rank_correlation: Finite
+    """Spearman's, between what merges score and what the others predict of them."""
+    rank_alone: Finite | None = None
+    """Spearman's, between the trunks' scores and those of their cooled ends; absent for fewer than three."""
+    verdict: Literal["Proposed", "Unfit"]
+    """Unfit: the regression does not order merges that it has not seen, so its mixture is not to be taken."""
+    reason: Text
+    """Some sentences for people."""
+
+
 class Decision(Model):
     """A decision document."""
 
@@ -424,6 +481,8 @@ class Decision(Model):
     """Question Mix."""
     soup: SoupChoice | None = None
     """Question Soup."""
+    proposal: Proposal | None = None
+    """Question MixtureProxy: the mixture."""
     sentence: Text
     """For people."""
 

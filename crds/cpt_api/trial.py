@@ -329,6 +329,12 @@ class Question(StrEnum):
     """Whether a proposed mix is detectably worse than simple ones."""
     SOUP = "Soup"
     """Which mean of the base and a trained model is best among those whose retention holds; asked once, at the end."""
+    MIXTURE_PROXY = "MixtureProxy"
+    """Which mixture of the datasets promises most, by merges of models that were trained on one of them each."""
+
+
+PROXY_DATASETS_MAX = 24
+"""Of a question MixtureProxy: its merges, three for each dataset with a weight for each, must fit into a pod's spec."""
 
 
 class DecisionMetric(Model):
@@ -364,6 +370,8 @@ class DatasetArms(Model):
     """The Prepare trial that names the data."""
     phases: Annotated[tuple[Phase, ...], Field(min_length=1, max_length=8)] | None = None
     """What the mix reads, replay data among it; answers call it by the digest of this (`mix_digest`)."""
+    expected: Amount | None = None
+    """Mix: bits per byte of the merge that stands for it, where the proposal was found on merges."""
     arms: Annotated[tuple[Arm, ...], Field(min_length=1, max_length=64)]
     """One arm for each rate that has a result; LearningRate: that is still in the race."""
     missing: Annotated[tuple[LearningRate, ...], Field(max_length=64)] = ()
@@ -381,6 +389,15 @@ class ControlArms(Model):
     """The control and its replicates."""
     tokens: Tokens | None = None
     """Their total tokens; absent for LearningRate."""
+
+
+class ProxyMerge(Model):
+    """A merge that stands for a mixture, and who has scored it."""
+
+    weights: Annotated[tuple[Share, ...], Field(min_length=2, max_length=PROXY_DATASETS_MAX)]
+    """Of the question's datasets, in their order; they sum to 1."""
+    trial: TrialRef
+    """The Evaluate trial."""
 
 
 class DecideWork(Model):
@@ -416,6 +433,12 @@ class DecideWork(Model):
     """Mix: the mix that is kept unless it is detectably worse, by its digest. It has no arm where its trial failed."""
     mixes: Annotated[int, Field(ge=2, le=16)] | None = None
     """Mix: how many were trained; those without an arm failed for good, and leave the answer undecided."""
+    merges: Annotated[tuple[ProxyMerge, ...], Field(min_length=1, max_length=96)] | None = None
+    """MixtureProxy: of the uncooled trunks of its datasets."""
+    prior: Annotated[tuple[Share, ...], Field(min_length=2, max_length=PROXY_DATASETS_MAX)] | None = None
+    """MixtureProxy: the mixture that the answer is drawn towards, by dataset."""
+    caps: Annotated[tuple[Share, ...], Field(min_length=2, max_length=PROXY_DATASETS_MAX)] | None = None
+    """MixtureProxy: the largest weight of each dataset, since none may be repeated too often; 1 or more in sum."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Of Monte-Carlo quantiles."""
 
@@ -435,7 +458,18 @@ class DecideWork(Model):
             raise ValueError("arms have a weight for Soup, and only for Soup")
         if any(weight is not None and not weight for weight in weights):
             raise ValueError("a weight of 0 is the base itself, which every mean is compared with: remove that arm")
+        self._check_proxies()
         return self
+
+    def _check_proxies(self) -> None:
+        """Every mixture is one of the question's datasets."""
+        if self.merges is None or self.prior is None or self.caps is None:
+            return
+        mixtures = [self.prior, *(merge.weights for merge in self.merges)]
+        if any(len(mixture) != len(self.datasets) for mixture in (*mixtures, self.caps)):
+            raise ValueError("MixtureProxy: weights, prior and caps have one number for each of datasets")
+        if any(sum(mixture) != 1 for mixture in mixtures) or sum(self.caps) < 1 or not all(self.prior):
+            raise ValueError("MixtureProxy: weights and prior sum to 1, caps to 1 or more, and no prior is 0")
 
 
 DECIDE_FIELDS = {
@@ -443,6 +477,7 @@ DECIDE_FIELDS = {
     Question.SCREENING: ("error_rate", "family"),
     Question.DURATION: ("rates", "picked_at"),
     Question.MIX: ("proposal", "mixes"),
+    Question.MIXTURE_PROXY: ("merges", "prior", "caps"),
 }
 """What a question needs beside arms and controls."""
 DECIDE_FIELDS_WORDS = (

@@ -177,6 +177,19 @@ class TestBounds:
         screened = foresee(Document("a", "b", make_experiment(recipe={**recipe, "screening": {}})))
         assert not [trial for trial in screened.least.trials if trial.stage in ("mixing", "mixSweep")]
 
+    def test_by_merges(self) -> None:
+        """They cost no token and no durations; their evaluations and their question are foreseen."""
+        sweep = {"learningRates": ["1e-4", "1e-3"], "rungs": ["10240"]}
+        simple, found = (
+            foresee(
+                Document("a", "b", make_experiment(recipe={"learningRateSweep": sweep, "mixing": {"strategy": name}}))
+            )
+            for name in ("Proportional", "MergeProxy")
+        )
+        assert tokens(found.most.trials) - tokens(simple.most.trials) == 10240  # the proposal is one mix more
+        assert len([t for t in found.most.trials if t.spec.evaluate and t.spec.evaluate.merge]) == 9
+        assert [t.title for t in found.most.trials if t.spec.decide and t.spec.decide.merges] == ["mixture by merges"]
+
     def test_the_study(self) -> None:
         """Issue 4's fixed set-up but for its one longer sweep: 356.5B as separate runs with all sweeps to 5B … 2.5B."""
         recipe = {

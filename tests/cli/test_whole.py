@@ -189,3 +189,21 @@ def test_a_mix(laptop: Laptop) -> None:
     assert len(rows) == 3
     assert (page.parent / "figures/durations-the-mix.svg").exists()
     assert {each["answer"] for each in verified(laptop, Exit.SUCCESS)} == {"equal"}
+
+
+@pytest.mark.timeout(900)  # some thirty processes, each of which imports torch
+def test_a_mix_by_merges(laptop: Laptop) -> None:
+    """Merges of real trunks are scored without being written, and what they propose is trained beside simple mixes."""
+    manifests(laptop.folder, None, ("python", "perl"), mixing={"strategy": "MergeProxy"})
+    with laptop.start() as process:
+        out, said = process.communicate()
+    assert process.returncode == Exit.SUCCESS, said
+    answer = json.loads(out)
+    results = [json.loads(file.read_text()) for file in (laptop.folder / "store/trials").glob("**/result.json")]
+    (proposal,) = [found["decision"]["proposal"] for found in results if found.get("decision", {}).get("proposal")]
+    assert len(proposal["merges"]) == 9
+    assert len({merge["target"] for merge in proposal["merges"]}) == 9
+    (mixing,) = [stage for stage in answer["status"]["stages"] if stage["name"] == "mixing"]
+    assert mixing["state"] == "Decided"
+    assert "9 merges" in mixing["reason"]
+    assert {each["answer"] for each in verified(laptop, Exit.SUCCESS)} == {"equal"}

@@ -65,10 +65,10 @@ def experiment_spec(
     )
 
 
-def run_experiment(truth: Truth, seed: int, spec: CPTExperimentSpec | None = None) -> Ended:
-    """From the manifest to the last decision."""
+def run_experiment(truth: Truth, seed: int, spec: CPTExperimentSpec | None = None, *, end: str = RUNGS[-1]) -> Ended:
+    """From the manifest to the last decision. `end`: the last rung."""
     spec = spec or experiment_spec(sorted(truth.curves))
-    world = World(truth, seed, Tokens.parse(RUNGS[-1]))
+    world = World(truth, seed, Tokens.parse(end))
     context = Context(experiment_uid="uid", protocol=1)
     outcomes: dict[Digest, Outcome] = {}
     asked: list[CPTTrialSpec] = []

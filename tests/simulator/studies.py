@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simulator import claims, duration_claims, mix_claims, screening_claims, screening_settings, settings, soup_claims
+from simulator import (
+    claims,
+    duration_claims,
+    merge_claims,
+    mix_claims,
+    screening_claims,
+    screening_settings,
+    settings,
+    soup_claims,
+)
 from simulator.claims import Claim
 from simulator.settings import Setting
 
@@ -36,6 +45,12 @@ STUDIES = (
         {"durationSweep": {"durations": ["4M", "8M"]}, "mixing": {}},
         mix_claims.SETTINGS,
         mix_claims.CLAIMS,
+    ),
+    Study(
+        "Mixes by merges",
+        {"mixing": {"strategy": "MergeProxy"}},
+        merge_claims.SETTINGS,
+        merge_claims.CLAIMS,
     ),
     Study("Soups", {"soup": {}}, soup_claims.SETTINGS, soup_claims.CLAIMS),
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from simulator import duration_claims, mix_claims, screening_claims, soup_claims
+from simulator import duration_claims, merge_claims, mix_claims, screening_claims, soup_claims
 from simulator.__main__ import Counts, observe, page
 from simulator.claims import CLAIMS, Claim, Tally, chosen_gain
 from simulator.experiment import Ended, run_experiment
@@ -74,6 +74,13 @@ def test_soups(counted: Callable[[str], Counts], claim: Claim, setting: str) -> 
 @pytest.mark.parametrize("claim", mix_claims.CLAIMS, ids=[claim.name for claim in mix_claims.CLAIMS])
 def test_mixes(counted: Callable[[str], Counts], claim: Claim, setting: str) -> None:
     """The same for mixes of four datasets."""
+    assert_not_contradicted(counted(setting), claim, setting)
+
+
+@pytest.mark.parametrize("setting", ["run 0.01, tail 1 x; any best mix; by merges"])
+@pytest.mark.parametrize("claim", merge_claims.CLAIMS, ids=[claim.name for claim in merge_claims.CLAIMS])
+def test_merges(counted: Callable[[str], Counts], claim: Claim, setting: str) -> None:
+    """The same for mixes that merges of trunks propose."""
     assert_not_contradicted(counted(setting), claim, setting)
 
 

@@ -4,6 +4,8 @@
 
     a mix                the mean of its parts' losses + bent (distance to the best mix)^2 - bent
 
+    a merge of trunks    the same for its weights + the sum of h w^2, where a dataset's h is drawn once for all merges
+
     best moves by `drift` doublings of the rate per doubling of the tokens; `end` is the last rung. A curve may
     saturate: from some multiple of the last rung on more tokens change nothing.
 
@@ -76,6 +78,8 @@ class Truth:
     bent: float = 0.0
     """Loss of a mix at a distance of one from the best mix, minus that at the best; a mix there gains nothing beside
     what its parts do, at the best it gains `bent`."""
+    merges_bend: float = 0.0
+    """Standard deviation of the h's: how far merges do not speak for mixes."""
     controls: Curve = field(default_factory=lambda: Curve(best_rate=1e-4, curvature=0.01, gain=0.05))
     """Replay data alone."""
 

@@ -15,7 +15,16 @@ import numpy.typing as npt
 
 from cpt_api.digest import subject_digest
 from cpt_api.result import Result
-from cpt_api.trial import CPTTrialSpec, DecideWork, DecisionMetric, MergeWork, TrainWork, TrialRef, TrialType
+from cpt_api.trial import (
+    CPTTrialSpec,
+    DecideWork,
+    DecisionMetric,
+    MergeInput,
+    MergeWork,
+    TrainWork,
+    TrialRef,
+    TrialType,
+)
 from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_trainer.decide import answer
 from cpt_trainer.decide.document import Scores
@@ -51,7 +60,7 @@ class World:
     """Of the last rung."""
     names: dict[Digest, str] = field(default_factory=dict)
     """Of datasets and texts, by their Prepare trial."""
-    models: dict[Digest, TrainWork | None] = field(default_factory=dict)
+    models: dict[Digest, TrainWork | MergeWork | None] = field(default_factory=dict)
     """By trial; None: the base."""
     means: dict[Digest, tuple[Digest, float]] = field(default_factory=dict)
     """A trained model, and its weight in a mean with the base, by the trial that scores it."""
@@ -69,8 +78,10 @@ class World:
                 return make_result(spec, numbers={"trainTokens": self.truth.sizes[name]})
         if spec.evaluate:
             self.models[digest] = None
-            if spec.evaluate.merge:
-                self.means[digest] = _mean(spec.evaluate.merge)
+            if (merge := spec.evaluate.merge) and all(map(self._is_trunk, merge.inputs)):
+                self.models[digest] = merge
+            elif merge:
+                self.means[digest] = _mean(merge)
         if spec.train:
             if spec.train.schedule.peak_learning_rate > self.truth.diverges_above:
                 self.diverged.add(digest)
@@ -85,6 +96,7 @@ class World:
         """What `cpt-trainer decide` would read from the store."""
         models = [work.baseline, *(arm.trial for entry in work.datasets for arm in entry.arms)]
         models += [trial for control in work.controls for trial in control.trials]
+        models += [merge.trial for merge in work.merges or ()]
         digests = {_known(model) for model in models}
         return {digest: None if digest in self.diverged else self._scores(digest, work) for digest in digests}
 
@@ -102,13 +114,37 @@ class World:
     def items(self, digest: Digest, text: Digest) -> Items:
         """The item table of a model on a text."""
         documents = self._documents(text)
-        model, weight = self.means.get(digest, (digest, 1.0))
-        shift = np.zeros(len(documents.names))
-        if (work := self.models[model]) is not None:
-            change = self.expected(work, text, weight) - BASE_LOSS
-            shift = change * documents.slopes + weight * self._noise(model, work, text)
-        bits = (documents.difficulty + shift) * documents.bytes
+        bits = (documents.difficulty + self._shift(digest, text)) * documents.bytes
         return heldout_items(text, documents.names, documents.names, bits, documents.bytes)
+
+    def _shift(self, digest: Digest, text: Digest) -> Floats:
+        """Bits per byte over the base, by document. The luck of trunks is in all their merges."""
+        model, weight = self.means.get(digest, (digest, 1.0))
+        documents, work = self._documents(text), self.models[model]
+        if work is None:
+            return np.zeros(len(documents.names))
+        if isinstance(work, TrainWork):
+            change = self.expected(work, text, weight) - BASE_LOSS
+            return change * documents.slopes + weight * self._noise(model, work, text)
+        trunks = {_known(part.segment): float(part.weight) for part in work.inputs if part.segment}
+        parts = {self._data(self.trained(trunk)): share for trunk, share in trunks.items()}
+        bent = self.truth.bend(parts) + sum(share**2 * self._h(name) for name, share in parts.items())
+        shifts = [share * self._shift(trunk, text) for trunk, share in trunks.items()]
+        return np.asarray(np.sum(shifts, axis=0) + bent * documents.slopes)
+
+    def _is_trunk(self, part: MergeInput) -> bool:
+        """Uncooled: its merges stand for mixes."""
+        work = self.models[_known(part.segment)] if part.segment else None
+        return isinstance(work, TrainWork) and work.schedule.cooldown is None
+
+    def _h(self, data: str) -> float:
+        return float(self._draws("h", data).normal(0, self.truth.merges_bend))
+
+    def trained(self, digest: Digest) -> TrainWork:
+        """Of a trial that trains."""
+        work = self.models[digest]
+        assert isinstance(work, TrainWork)
+        return work
 
     def expected(self, work: TrainWork, text: Digest, weight: float = 1.0) -> float:
         """Bits per byte of a model, or of its mean with the base, over runs and documents."""
@@ -134,9 +170,9 @@ class World:
     def realised(self, digest: Digest, text: Digest) -> float:
         """Bits per byte of this very model, over documents."""
         model, weight = self.means.get(digest, (digest, 1.0))
-        work = self.models[model]
-        if work is None:
+        if self.models[model] is None:
             return BASE_LOSS
+        work = self.trained(model)
         return self.expected(work, text, weight) + weight * self._run_noise(model, work, text)
 
     def _curve(self, data: str) -> Curve:

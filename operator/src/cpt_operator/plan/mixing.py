@@ -22,14 +22,15 @@ from cpt_api.digest import subject_digest
 from cpt_api.experiment import MixShare, MixStrategy
 from cpt_api.result import Decision, MixChoice
 from cpt_api.trial import Arm, CPTTrialSpec, DatasetArms, DecideWork, Question, TrialRef, TrialType
-from cpt_api.values import Digest, LearningRate, Share, Tokens
+from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
 from cpt_operator.plan.durations import Durations
 from cpt_operator.plan.mixrecipe import MixRecipe
+from cpt_operator.plan.proxies import Bounds, Proxies, plan_proxies
 from cpt_operator.plan.question import Controls, control_arms, hear, metrics_of
 from cpt_operator.plan.recipe import EPOCHS_MAX, EPOCHS_WARNED
 from cpt_operator.plan.segments import Line, Segments
 from cpt_operator.plan.subjects import MIX, Subject, epochs, of_mix, train_tokens
-from cpt_operator.plan.sweep import Sweep, scored_by
+from cpt_operator.plan.sweep import Sweep, line_of, scored_by
 from cpt_operator.plan.types import NO_TOKENS, Failed
 from cpt_operator.plan.weights import Weights, capped, proportional, rounded, uniform
 
@@ -100,7 +101,12 @@ def plan_mixing(
         return Mixing(
             obstacle=f"{len(found)} datasets survived, a mix holds {_DATASETS_MAX}: screen them more strictly"
         )
-    candidates = _candidates(segments, mix, found)
+    proxies = None
+    if mix.strategy is MixStrategy.MERGE_PROXY and len(found) > 1:
+        proxies = _by_merges(segments, sweep, mix, found)
+        if not proxies.decided:
+            return Mixing(failures=proxies.failures, obstacle=proxies.obstacle)
+    candidates = _candidates(segments, mix, found, proxies)
     if isinstance(candidates, str):
         return Mixing(obstacle=candidates)
     subject, weights = next(iter(candidates.values()))
@@ -108,7 +114,8 @@ def plan_mixing(
         which = "One dataset survived" if len(found) == 1 else "All strategies say the same"
         made = Mixing(decided=True, sentence=f"{which}: there is nothing to compare.")
         return _taken(segments, made, subject, [weights])
-    return _compared(segments, candidates, common_rate(sweep, found), controls)
+    made = _compared(segments, candidates, common_rate(sweep, found), controls, proxies)
+    return made if proxies is None else _with_search(made, proxies)
 
 
 def tokens_at_most(segments: Segments) -> Tokens:
@@ -120,18 +127,18 @@ def tokens_at_most(segments: Segments) -> Tokens:
 
 
 def common_rate(sweep: Sweep, survivors: Mapping[str, Survivor]) -> LearningRate:
-    """At which mixes are compared: the best at the first rung over all of them, of those that every one has.
+    """At which mixes are compared; where none is shared the lowest of those that were chosen."""
+    return shared_rate(sweep, survivors) or min(survivor.rate for survivor in survivors.values())
 
-    Without such a rate the lowest of those that were chosen.
-    """
+
+def shared_rate(sweep: Sweep, survivors: Iterable[str]) -> LearningRate | None:
+    """The best at the first rung over all of them, of those that every one has."""
     scores: list[dict[LearningRate, float]] = []
     for name in survivors:
         arms = sweep.first[name].arms if name in sweep.first else ()
         scores.append({arm.learning_rate: arm.target for arm in arms if arm.target is not None})
     shared = set(scores[0]).intersection(*scores[1:])
-    if not shared:
-        return min(survivor.rate for survivor in survivors.values())
-    return min(shared, key=lambda rate: (sum(sorted(each[rate] for each in scores)), rate))
+    return min(shared, key=lambda rate: (sum(sorted(each[rate] for each in scores)), rate), default=None)
 
 
 # --- candidates -----------------------------------------------------------------------------------------------------
@@ -152,14 +159,38 @@ def _survivors(
     return found
 
 
-def _candidates(segments: Segments, mix: MixRecipe, survivors: Mapping[str, Survivor]) -> Candidates | str:
+def _by_merges(segments: Segments, sweep: Sweep, mix: MixRecipe, survivors: Mapping[str, Survivor]) -> Proxies:
+    """The mixture that merges of the sweep's trunks propose, drawn towards the sizes of the datasets."""
+    rate = shared_rate(sweep, survivors)
+    if rate is None:
+        return Proxies(sentence="No rate has a score for every dataset, so there is nothing to merge.", decided=True)
+    caps = _caps(segments, mix, survivors)
+    plain = [weights for strategy in _CONTROLS if (weights := _plain(segments, strategy, survivors))]
+    trained = tuple(rounded(capped(weights, caps) if caps else weights, caps) for weights in plain)
+    lines = {survivor.data: line_of(segments, name, rate) for name, survivor in survivors.items()}
+    return plan_proxies(segments, lines, Bounds(plain[-1], caps, trained), STAGE)
+
+
+def _proposed(mix: MixRecipe, survivors: Mapping[str, Survivor], proxies: Proxies | None) -> MixStrategy:
+    """The strategy; where merges cannot tell, what needs none."""
+    if proxies is None or proxies.weights:
+        return mix.strategy
+    have_tokens = all(survivor.tokens for survivor in survivors.values())
+    return MixStrategy.OPTIMAL_TOKENS if have_tokens else MixStrategy.UNIFORM
+
+
+def _candidates(
+    segments: Segments, mix: MixRecipe, survivors: Mapping[str, Survivor], proxies: Proxies | None
+) -> Candidates | str:
     """Mixes that differ, the proposal first; or why there is no proposal."""
     caps = _caps(segments, mix, survivors)
     candidates: dict[str, tuple[Subject, Weights]] = {}
     known: list[Weights] = []
-    for strategy in dict.fromkeys((mix.strategy, *_CONTROLS)):
-        plain = _plain(segments, strategy, survivors)
-        if plain is None and strategy is mix.strategy:
+    proposed = _proposed(mix, survivors, proxies)
+    for strategy in dict.fromkeys((proposed, *_CONTROLS)):
+        by_merges = proxies.weights if proxies and strategy is MixStrategy.MERGE_PROXY else None
+        plain = by_merges or _plain(segments, strategy, survivors)
+        if plain is None and strategy is proposed:
             return f"{strategy}: the number of tokens of a dataset is not known; run its Prepare trial again"
         if plain is None:
             continue
@@ -173,7 +204,7 @@ def _candidates(segments: Segments, mix: MixRecipe, survivors: Mapping[str, Surv
 def _plain(segments: Segments, strategy: MixStrategy, survivors: Mapping[str, Survivor]) -> Weights | None:
     """By the strategy alone; None where a size is not known."""
     data = [survivor.data for survivor in survivors.values()]
-    if strategy is MixStrategy.UNIFORM:
+    if strategy is MixStrategy.UNIFORM or len(data) == 1:
         return uniform(data)
     if strategy is MixStrategy.OPTIMAL_TOKENS:
         return proportional({one.data: one.tokens for one in survivors.values() if one.tokens})
@@ -213,7 +244,18 @@ def _explicit(segments: Segments, mix: MixRecipe) -> Mixing:
 # --- the question ---------------------------------------------------------------------------------------------------
 
 
-def _compared(segments: Segments, candidates: Candidates, rate: LearningRate, controls: Controls) -> Mixing:
+def _with_search(made: Mixing, proxies: Proxies) -> Mixing:
+    """What merges said comes first."""
+    return replace(
+        made,
+        failures=(*proxies.failures, *made.failures),
+        sentence=" ".join(filter(None, [proxies.sentence if made.decided else "", made.sentence])),
+    )
+
+
+def _compared(
+    segments: Segments, candidates: Candidates, rate: LearningRate, controls: Controls, proxies: Proxies | None
+) -> Mixing:
     """All candidates as arms, and their decision when all of them have ended."""
     recipe = segments.recipe
     end = recipe.rungs[0]
@@ -230,7 +272,9 @@ def _compared(segments: Segments, candidates: Candidates, rate: LearningRate, co
     present = {name: arm for name, arm in arms.items() if arm in scored}
     if not present:
         return replace(made, obstacle="no mix is left")
-    asked = {_ask(segments, candidates, present, rate, controls, scored): present}
+    believed = proxies if proxies and proxies.weights else Proxies()
+    expected = {name: believed.expected(weights) for name, (_, weights) in candidates.items()}
+    asked = {_ask(segments, candidates, present, expected, rate, controls, scored): present}
     heard = hear(segments, asked, partial(_believed, candidates, rate))
     if not heard.complete:
         return replace(made, obstacle=heard.obstacle)
@@ -251,6 +295,7 @@ def _ask(
     segments: Segments,
     candidates: Candidates,
     present: Mapping[str, Digest],
+    expected: Mapping[str, Amount | None],
     rate: LearningRate,
     controls: Controls,
     scored: Mapping[Digest, Digest],
@@ -262,6 +307,7 @@ def _ask(
         DatasetArms(
             **candidates[name][0].reference,
             arms=(Arm(learning_rate=rate, trial=TrialRef(digest=scored[digest]), tokens=recipe.rungs[0]),),
+            expected=expected.get(name),
         )
         for name, digest in present.items()
     ]

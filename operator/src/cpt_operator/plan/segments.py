@@ -116,6 +116,10 @@ class Segments:
         """Add a trial that trains nothing."""
         return self.trials.add(spec, self.stage or stage, title)
 
+    def trunk(self, line: Line, end: Tokens) -> Digest | None:
+        """The segment that the cooled end at `end` left, once that was added; None where it never came so far."""
+        return self.added.get((line.name, line.rate, line.seed, self.recipe.branch_point(end), False))
+
     def can_continue(self, segment: Digest) -> bool:
         """Unless it is known to have ended without an end to go on from."""
         match self.outcomes.get(segment):

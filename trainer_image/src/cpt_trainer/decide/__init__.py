@@ -18,6 +18,10 @@
     soup.py             question Soup: the document
     halves.py           half of the documents picks, the other confirms
     soup_words.py       its sentences
+    proxy.py            question MixtureProxy: the document
+    law.py              the loss of a mixture by its weights
+    best_mixture.py     the weights at which a law promises most
+    proxy_words.py      its sentences
     document.py         what all questions share
     inputs.py           the only module here that reads the store; all others are pure
 
@@ -50,7 +54,7 @@ def run(trial: Trial) -> None:
 
 def answer(work: DecideWork, models: Models) -> Decision:
     """Of the module that the question names."""
-    from cpt_trainer.decide import duration, learning_rate, mix, screening, soup
+    from cpt_trainer.decide import duration, learning_rate, mix, proxy, screening, soup
 
     match work.question:
         case Question.LEARNING_RATE:
@@ -63,3 +67,5 @@ def answer(work: DecideWork, models: Models) -> Decision:
             return mix.decide(work, models)
         case Question.SOUP:
             return soup.decide(work, models)
+        case Question.MIXTURE_PROXY:
+            return proxy.decide(work, models)

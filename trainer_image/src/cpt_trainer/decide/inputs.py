@@ -57,6 +57,7 @@ def _models(work: DecideWork) -> Iterable[TrialRef]:
     yield work.baseline
     yield from (arm.trial for entry in work.datasets for arm in entry.arms)
     yield from (replicate for control in work.controls for replicate in control.trials)
+    yield from (merge.trial for merge in work.merges or ())
 
 
 def _texts(metric: DecisionMetric) -> list[Digest]:

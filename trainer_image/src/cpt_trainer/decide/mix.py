@@ -10,6 +10,10 @@ what it saves, paired by item and with the noise of two runs, is beyond what the
 chance (joint.py: they share the proposal's run). So a proposal that is as good as every control is kept in 95 of 100
 experiments. Where one is ahead the control with the lowest loss is taken.
 
+A proposal that was found on merges comes with what these promised of every mix. Where that is not in the order of what
+was trained (rank correlation below 0.5: of three mixes more than two neighbours are swapped) and a control is more than
+one standard error ahead, merges do not speak for mixes here, and the best control is taken.
+
 Without replicates there is no run noise, and without a score nothing to compare: the proposal is kept, Undecided. A
 proposal that failed or diverged is replaced.
 
@@ -20,6 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from cpt_api.digest import subject_digest
 from cpt_api.result import Decision, Estimate, MixArm, MixChoice, MixPart
@@ -41,11 +47,15 @@ from cpt_trainer.decide.document import (
 from cpt_trainer.decide.estimates import Estimated, difference, level, minus, rounded, t_quantile
 from cpt_trainer.decide.joint import MaximumNull, correlations
 from cpt_trainer.decide.judgement import POWER, t_of
+from cpt_trainer.decide.law import rank_correlation
 from cpt_trainer.decide.noise import RunNoise, with_runs
+from cpt_trainer.decide.words import cut
 from cpt_trainer.trial import known
 
 METHOD = "mix/1"
 """Changes with the procedure: equal methods and equal inputs give equal documents."""
+AGREEMENT_MIN = 0.5
+"""Rank correlation of promises and scores below which the proposal is not believed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +71,11 @@ class Contest:
     def is_lost(self) -> bool:
         """Some control is beyond the critical value."""
         return any(t_of(one) > self.critical for one in self.ahead.values())
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Some control is more than one standard error ahead: less would be chance every third time."""
+        return any(t_of(one) > 1 for one in self.ahead.values())
 
     @property
     def detectable(self) -> float:
@@ -102,7 +117,10 @@ def _choice(work: DecideWork, models: Models, noise: RunNoise | None) -> MixChoi
     proposed = scores.get(work.proposal)
     controls = {name: scored.target for name, scored in scores.items() if name != work.proposal}
     held = contest(proposed.target, controls, noise, work.seed) if proposed and controls else None
-    is_replaced = bool(controls) and (proposed is None or (noise is not None and held is not None and held.is_lost))
+    is_worse = proposed is None or (noise is not None and held is not None and held.is_lost)
+    agreement = _agreement(entries, scores)
+    is_unfounded = agreement is not None and agreement < AGREEMENT_MIN and held is not None and held.is_doubtful
+    is_replaced = bool(controls) and (is_worse or is_unfounded)
     chosen = min(controls, key=lambda name: (level(controls[name]).value, name)) if is_replaced else work.proposal
     arm = _arm_of(next(iter(entries.values())))
     gained, lost = _against_base(work, models, scores.get(chosen), noise, tried=len(scores) if is_replaced else 1)
@@ -114,10 +132,14 @@ def _choice(work: DecideWork, models: Models, noise: RunNoise | None) -> MixChoi
         proposal=work.proposal,
         chosen=chosen,
         verdict="Replaced" if is_replaced else "Undecided" if doubts else "Kept",
+        rank_correlation=agreement,
         detectable=rounded(held.detectable) if held and noise else None,
         gain=gained,
         retention_loss=lost,
-        reason=words.of_choice(held, chosen, doubts, work, gained, lost, is_replaced=is_replaced),
+        reason=cut(
+            words.of_agreement(agreement, is_unfounded=is_unfounded)
+            + words.of_choice(held, chosen, doubts, work, gained, lost, is_replaced=is_replaced)
+        ),
     )
 
 
@@ -125,6 +147,19 @@ def _failed(work: DecideWork) -> int:
     """Mixes that were trained and have no result."""
     assert work.mixes is not None, "this question says so"
     return work.mixes - len(work.datasets)
+
+
+def _agreement(entries: Mapping[Digest, DatasetArms], scores: Mapping[Digest, Scores]) -> float | None:
+    """Between what was promised of the mixes and what they scored; two say nothing."""
+    pairs = [
+        (float(promised), level(scored.target).value)
+        for name, scored in scores.items()
+        if (promised := entries[name].expected) is not None
+    ]
+    if len(pairs) < 3:
+        return None
+    promised, scored = np.array(pairs).T
+    return rounded(rank_correlation(promised, scored))
 
 
 def _against_base(
@@ -151,6 +186,7 @@ def _arm(entry: DatasetArms, models: Models, held: Contest | None, noise: RunNoi
         target=rounded(target.value) if target else None,
         target_interval=interval(target) if target else None,
         retention=rounded(level(scores.retention).value) if scores and scores.retention else None,
+        expected=float(entry.expected) if entry.expected is not None else None,
         ahead=_bounded(ahead, held.critical, noise) if held and ahead else None,
     )
 

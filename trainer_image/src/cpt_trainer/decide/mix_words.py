@@ -57,6 +57,16 @@ def of_choice(
     return cut(" ".join(filter(None, sentences)))
 
 
+def of_agreement(agreement: float | None, *, is_unfounded: bool) -> str:
+    """Whether merges speak for mixes, before all else; empty where none were asked."""
+    if agreement is None:
+        return ""
+    order = f"rank correlation {number(agreement)}"
+    if is_unfounded:
+        return f"Merges do not order the mixes as they were trained ({order}), so the proposal is not believed. "
+    return f"Merges and trained mixes: {order}. "
+
+
 def _of_proposal(held: Contest | None, doubts: list[str]) -> str:
     if held is None:
         return "The proposal is kept."
@@ -73,6 +83,10 @@ def _of_replacement(held: Contest | None, chosen: Digest) -> str:
         return "The proposal has no score: the best of the other mixes is taken."
     saved = held.ahead[chosen]
     bound = saved.value - held.critical * saved.standard_error
+    if bound <= 0:  # it was not believed for another reason
+        return (
+            f"The best of the other mixes is taken; against the proposal it saves {number(saved.value)} bits per byte."
+        )
     return (
         f"The proposal is replaced by the best of the other mixes, which saves {number(saved.value)} bits per byte "
         f"against it, at least {number(bound)} (one-sided 95 % for all of them together)."
