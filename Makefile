@@ -10,7 +10,7 @@ NODES ?= 1
 
 SIMULATIONS ?= 2000
 
-.PHONY: help setup cluster cluster-down demo browser test test-fast check format crds docs constraints bench simulate
+.PHONY: help setup cluster cluster-down demo programs test test-fast check format crds docs constraints bench simulate
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,11 +36,13 @@ cluster-down: setup ## remove it without a trace
 demo: cluster ## the main job on real text: from three texts to a model, and the report (about 15 minutes)
 	$(BIN)/python examples/demo/run.py --cluster $(NAME)
 
-browser:
-	@command -v chromium >/dev/null || { echo "installing chromium, in which the report is opened"; \
-	  export DEBIAN_FRONTEND=noninteractive; apt-get update -qq && apt-get install -qq --no-install-recommends chromium >/dev/null; }
+# what only tests need: a browser, in which the report is opened, and a builder of the operator's image
+programs:
+	@command -v chromium >/dev/null && command -v buildah >/dev/null || { echo "installing chromium and buildah"; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get update -qq && apt-get install -qq --no-install-recommends chromium buildah >/dev/null; }
 
-test: check browser ## everything that CI runs
+test: check programs ## everything that CI runs
 	$(BIN)/pytest --numprocesses 2 --no-loadscope-reorder
 
 test-fast: setup ## pure functions only, in two minutes

@@ -79,6 +79,14 @@ NEW_EXPERIMENTS = [
     pytest.param("evaluation.retention.datasets", None, HELD_OUT, id="no retention text"),
     pytest.param(f"{SWEEP}.rungs", ["2B", "1B"], "rungs must rise: write the shortest first", id="falling rungs"),
     pytest.param("recipe.durationSweep.durations", ["2B", "1B"], "durations must rise", id="falling durations"),
+    pytest.param(
+        SWEEP, None, "screening and durationSweep go on from a learningRateSweep: add one", id="durations of none"
+    ),
+    pytest.param(
+        SWEEP, None, "without learningRateSweep the recipe needs mixing with strategy Explicit", id="no sweep"
+    ),
+    pytest.param("recipe.mixing", {"strategy": "Explicit"}, "phases go with strategy Explicit", id="no phases"),
+    pytest.param("recipe.mixSweep", {}, "mixSweep trains on the mix: add mixing", id="a sweep of no mix"),
     pytest.param("recipe.soup.weights", ["0.0", "0.5"], "a weight of 0 is the base itself", id="weight of the base"),
     pytest.param("recipe.soup.weights", ["1.5"], "spec.recipe.soup.weights", id="more than the whole"),
     pytest.param("resources.image", "trainer:1", "must be pinned by digest", id="tagged image"),
@@ -151,6 +159,11 @@ NEW_TRIALS = [
         changed(RACE, "decide.question", "Screening"),
         "rungTokens, rungs, last go with LearningRate; errorRate, family go with Screening; ",
         id="parameters of another question",
+    ),
+    pytest.param(
+        changed(RACE, "decide.datasets.0.phases", [{"mixture": [{"dataset": {"digest": DIGEST}, "weight": "1"}]}]),
+        "expected exactly one of dataset and phases",
+        id="a dataset and a mix",
     ),
     pytest.param(
         LOOK | {"run": {"resources": {"image": "trainer:1"}}}, "must be pinned by digest", id="tagged image of a trial"

@@ -81,7 +81,7 @@ def page(tmp_path: Path) -> Path:
 def test_opens_without_an_error_or_a_request(page: Path) -> None:
     """All of it is there, and nothing was asked of anybody."""
     seen = browse(page, "--dump-dom")
-    assert seen.dom.count("<svg") == 8
+    assert seen.dom.count("<svg") == 9
     assert "Which learning rate" in seen.dom
     assert (seen.errors, seen.requests) == ([], set())
 
