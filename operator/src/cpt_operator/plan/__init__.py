@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from cpt_api.conditions import Reason
 from cpt_api.experiment import Best, CPTExperimentSpec, DatasetStatus, MixStrategy, OnUndecided, StageStatus
 from cpt_api.result import DurationArm, Estimate, HeldOutScore, RateArm
-from cpt_api.trial import CPTTrialSpec, EvaluateWork, TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_operator.plan import mixing as mixes
 from cpt_operator.plan import mixsweep
@@ -156,7 +155,7 @@ def _decide(segments: Segments) -> _Found:
     recipe = segments.recipe
     controls = replicated(segments)
     sweep = plan_sweep(segments, controls) if recipe.has_sweep else _NO_SWEEP
-    found = _Found(sweep, plan_screening(segments, sweep) if recipe.on_undecided else None)
+    found = _Found(sweep, plan_screening(segments, sweep, controls) if recipe.on_undecided else None)
     if recipe.durations:
         found = replace(found, durations=_durations(segments, found, controls))
     if recipe.mix:
@@ -216,13 +215,7 @@ def _naive(recipe: Recipe, found: _Found | None = None) -> Tokens:
 
 def _baseline(inputs: Inputs, trials: Trials) -> Digest:
     """The base on every text, scored as the arms are: the line that everything is compared with."""
-    work = EvaluateWork(
-        model=inputs.model,
-        held_out=inputs.held_out,
-        sequence_length=inputs.recipe.spec.training.sequence_length,
-        precision=inputs.recipe.precision,
-    )
-    return trials.add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), "baseline", "base")
+    return trials.add(inputs.evaluation(model=inputs.model), "baseline", "base")
 
 
 def _stages(looked: Looked, found: _Found) -> tuple[StageStatus, ...]:
@@ -230,16 +223,10 @@ def _stages(looked: Looked, found: _Found) -> tuple[StageStatus, ...]:
     can_run = True
     for name, _, stage in found.named:
         state = "Decided" if stage.decided else "Running" if can_run else "Waiting"
-        reason = _words([stage.sentence, stage.remedy if isinstance(stage, Sweep) else "", *_failures(stage)])
+        reason = _words([stage.sentence, stage.remedy if isinstance(stage, Sweep) else "", *stage.failures])
         stages.append(StageStatus(name=name, state=state, decision=stage.decision, reason=reason))
         can_run = stage.decided
     return tuple(stages)
-
-
-def _failures(stage: Stage) -> Sequence[str]:
-    if isinstance(stage, Sweep):
-        return [text for texts in stage.failures.values() for text in texts]
-    return stage.failures
 
 
 def _words(sentences: list[str]) -> str | None:
@@ -251,7 +238,7 @@ def _dataset(name: str, found: _Found) -> DatasetStatus:
     sweep, screening, durations = found.sweep, found.screening, found.durations
     answer = sweep.answers.get(name)
     if answer is None:
-        return DatasetStatus(name=name, verdict="Undecided" if sweep.decided and name in sweep.failures else None)
+        return DatasetStatus(name=name, verdict="Undecided" if sweep.decided and name in sweep.failed else None)
     verdict: str = answer.choice.verdict
     effect = answer.choice.gain
     lasting = durations.answers.get(name) if durations else None
@@ -366,7 +353,7 @@ def _finding(found: _Found, recipe: Recipe) -> Finding | None:
     screening = found.screening
     for _, what, stage in found.named:
         if stage.obstacle is not None:
-            return Finding(Reason.FAILED, f"{what}: {'; '.join([stage.obstacle, *_failures(stage)])}"[:1024])
+            return Finding(Reason.FAILED, f"{what}: {'; '.join([stage.obstacle, *stage.failures])}"[:1024])
     if screening is None or recipe.on_undecided is not OnUndecided.STOP or not screening.undecided:
         return None
     first = screening.answers[screening.undecided[0]].reason

@@ -16,16 +16,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from cpt_api.digest import subject_digest
 from cpt_api.result import Decision, DurationChoice
-from cpt_api.trial import Arm, CPTTrialSpec, DatasetArms, DecideWork, Question, TrialRef, TrialType
+from cpt_api.trial import Arm, DatasetArms, Question, TrialRef
 from cpt_api.values import Digest, LearningRate, Tokens
-from cpt_operator.plan.question import Controls, control_arms, grouped, hear, metrics_of
+from cpt_operator.plan.question import Controls, control_arms, grouped, hear, pose
 from cpt_operator.plan.recipe import EPOCHS_MAX, Recipe
 from cpt_operator.plan.segments import Segments
 from cpt_operator.plan.subjects import epochs
 from cpt_operator.plan.sweep import line_of, scored_by, with_scores
-from cpt_operator.plan.types import NO_TOKENS, Failed
+from cpt_operator.plan.types import StageState
 
 STAGE = "durationSweep"
 _DATASETS_MAX = 24
@@ -47,22 +46,11 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Durations:
+class Durations(StageState):
     """How far it is."""
 
     answers: Mapping[str, Answer] = field(default_factory=dict)
     """The latest by dataset name; a dataset whose arms all failed has none."""
-    decision: Digest | None = None
-    """The latest Decide trial that has answered."""
-    sentence: str = ""
-    """Its answer for people."""
-    decided: bool = False
-    failures: tuple[str, ...] = ()
-    """What failed for good, and what was refused, in words."""
-    obstacle: str | None = None
-    """Why it cannot be decided."""
-    tokens_ahead: Tokens = NO_TOKENS
-    """That later durations train at most."""
 
 
 def plan_durations(segments: Segments, trunks: Trunks, controls: Controls) -> Durations:
@@ -151,7 +139,8 @@ def _step(
         name: {end: segments.arm(line_of(segments, name, trunks[name]), end, STAGE) for end in ladder}
         for name, ladder in sorted(ladders.items())
     }
-    failures = tuple(_failures(segments, arms))
+    ends = ((f"{name} at {end} tokens", digest) for name, ladder in arms.items() for end, digest in ladder.items())
+    failures = segments.failures(ends)
     watched = [digest for ends in arms.values() for digest in ends.values()]
     runs = [digest for digests in controls.values() for digest in digests]
     scored = scored_by(segments, [*watched, *runs])
@@ -171,13 +160,6 @@ def _step(
     )
 
 
-def _failures(segments: Segments, arms: Branches) -> Iterable[str]:
-    for name, ends in arms.items():
-        for end, digest in ends.items():
-            if isinstance(outcome := segments.outcomes.get(digest), Failed):
-                yield f"{name} at {end} tokens: {outcome.reason}: {outcome.message}"
-
-
 def _ask(
     segments: Segments,
     trunks: Trunks,
@@ -186,8 +168,7 @@ def _ask(
     controls: Controls,
     scored: Mapping[Digest, Digest],
 ) -> Digest:
-    recipe, inputs = segments.recipe, segments.inputs
-    target, retention = metrics_of(inputs)
+    recipe = segments.recipe
     datasets = [
         DatasetArms(
             **segments.subjects[name].reference,
@@ -200,19 +181,17 @@ def _ask(
         for name, ends in group.items()
     ]
     runs = ((rate, recipe.control_tokens, digests) for rate, digests in sorted(controls.items()))
-    work = DecideWork(
-        question=Question.DURATION,
-        target=target,
-        retention=retention,
-        baseline=TrialRef(digest=segments.baseline),
-        datasets=tuple(sorted(datasets, key=subject_digest)),
+    longest = max(end for ends in group.values() for end in ends)
+    return pose(
+        segments,
+        Question.DURATION,
+        datasets,
+        STAGE,
+        f"durations to {longest}",
         controls=control_arms(runs, scored),
         rates=len(recipe.rates),
         picked_at=recipe.rungs[-1],
-        seed=recipe.seed,
     )
-    longest = max(end for ends in group.values() for end in ends)
-    return segments.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, f"durations to {longest}")
 
 
 def _believed(segments: Segments, trunks: Trunks, document: Decision, asked: Branches) -> dict[str, Answer] | None:

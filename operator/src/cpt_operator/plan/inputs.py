@@ -21,8 +21,10 @@ from cpt_api.result import ResolvedInput
 from cpt_api.trial import (
     BatchCheck,
     CPTTrialSpec,
+    EvaluateWork,
     Holdout,
     InputKind,
+    MergeWork,
     ModelRef,
     PreflightInput,
     PreflightWork,
@@ -62,6 +64,18 @@ class Inputs:
     def observed(self) -> tuple[TrialRef, ...]:
         """The same for people: the target first."""
         return tuple(TrialRef(digest=digest) for digest in dict.fromkeys((*self.target, *self.retention)))
+
+    def evaluation(
+        self, *, held_out: tuple[TrialRef, ...] | None = None, **what: ModelRef | TrialRef | MergeWork
+    ) -> CPTTrialSpec:
+        """Scores a `model`, the end of a `segment` or a `merge` as the arms are, on all texts unless told otherwise."""
+        work = EvaluateWork(
+            **what,
+            held_out=self.held_out if held_out is None else held_out,
+            sequence_length=self.recipe.spec.training.sequence_length,
+            precision=self.recipe.precision,
+        )
+        return CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work)
 
 
 @dataclass(frozen=True, slots=True)

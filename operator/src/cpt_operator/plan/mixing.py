@@ -18,20 +18,19 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 
-from cpt_api.digest import subject_digest
 from cpt_api.experiment import MixShare, MixStrategy
 from cpt_api.result import Decision, MixChoice
-from cpt_api.trial import Arm, CPTTrialSpec, DatasetArms, DecideWork, Question, TrialRef, TrialType
+from cpt_api.trial import Arm, DatasetArms, Question, TrialRef
 from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
 from cpt_operator.plan.durations import Durations
 from cpt_operator.plan.mixrecipe import MixRecipe
 from cpt_operator.plan.proxies import Bounds, Proxies, plan_proxies
-from cpt_operator.plan.question import Controls, control_arms, hear, metrics_of
+from cpt_operator.plan.question import Controls, control_arms, hear, pose
 from cpt_operator.plan.recipe import EPOCHS_MAX, EPOCHS_WARNED
 from cpt_operator.plan.segments import Line, Segments
 from cpt_operator.plan.subjects import MIX, Subject, epochs, of_mix, train_tokens
 from cpt_operator.plan.sweep import Sweep, line_of, scored_by
-from cpt_operator.plan.types import NO_TOKENS, Failed
+from cpt_operator.plan.types import NO_TOKENS, StageState
 from cpt_operator.plan.weights import Weights, capped, proportional, rounded, uniform
 
 STAGE = "mixing"
@@ -59,8 +58,8 @@ class Survivor:
 
 
 @dataclass(frozen=True, slots=True)
-class Mixing:
-    """How far it is."""
+class Mixing(StageState):
+    """How far it is. Among the failures is what is repeated often."""
 
     subject: Subject | None = None
     """The mix that is taken; None while that is open, and where there is nothing to mix."""
@@ -68,15 +67,6 @@ class Mixing:
     """The same for the status."""
     choice: MixChoice | None = None
     """What was decided, where there was something to decide."""
-    decision: Digest | None = None
-    sentence: str = ""
-    decided: bool = False
-    failures: tuple[str, ...] = ()
-    """What failed for good, and what is repeated often, in words."""
-    obstacle: str | None = None
-    """Why it cannot be decided."""
-    tokens_ahead: Tokens = NO_TOKENS
-    """That mixes which are not known yet train at most."""
     compared: tuple[Subject, ...] = ()
     """All mixes that were trained for it."""
 
@@ -263,7 +253,7 @@ def _compared(
         name: segments.arm(Line(subject.name, subject.phases, rate, recipe.seed), end, STAGE)
         for name, (subject, _) in candidates.items()
     }
-    failures = tuple(_failures(segments, arms))
+    failures = segments.failures((f"the {name} mix", digest) for name, digest in arms.items())
     made = Mixing(failures=failures, compared=tuple(subject for subject, _ in candidates.values()))
     runs = [digest for digests in controls.values() for digest in digests]
     scored = scored_by(segments, [*arms.values(), *runs])
@@ -285,12 +275,6 @@ def _compared(
     return _taken(segments, made, subject, [weights])
 
 
-def _failures(segments: Segments, arms: Mapping[str, Digest]) -> Iterable[str]:
-    for name, digest in arms.items():
-        if isinstance(outcome := segments.outcomes.get(digest), Failed):
-            yield f"the {name} mix: {outcome.reason}: {outcome.message}"
-
-
 def _ask(
     segments: Segments,
     candidates: Candidates,
@@ -301,7 +285,6 @@ def _ask(
     scored: Mapping[Digest, Digest],
 ) -> Digest:
     recipe = segments.recipe
-    target, retention = metrics_of(segments.inputs)
     proposal, _ = next(iter(candidates.values()))
     entries = [
         DatasetArms(
@@ -312,18 +295,16 @@ def _ask(
         for name, digest in present.items()
     ]
     runs = ((at, recipe.control_tokens, digests) for at, digests in sorted(controls.items()))
-    work = DecideWork(
-        question=Question.MIX,
-        target=target,
-        retention=retention,
-        baseline=TrialRef(digest=segments.baseline),
-        datasets=tuple(sorted(entries, key=subject_digest)),
+    return pose(
+        segments,
+        Question.MIX,
+        entries,
+        STAGE,
+        "mixes",
         controls=control_arms(runs, scored),
         proposal=proposal.digest,
         mixes=len(candidates),
-        seed=recipe.seed,
     )
-    return segments.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, "mixes")
 
 
 def _believed(

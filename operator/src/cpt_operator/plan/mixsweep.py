@@ -62,8 +62,7 @@ class MixSweep:
     @property
     def failures(self) -> tuple[str, ...]:
         """What failed for good, and what was refused, in words."""
-        swept = [text for texts in self.sweep.failures.values() for text in texts] if self.sweep else []
-        return (*swept, *(self.durations.failures if self.durations else ()))
+        return tuple(text for part in self._parts for text in part.failures)
 
     @property
     def obstacle(self) -> str | None:

@@ -19,23 +19,19 @@ from cpt_api.result import Decision, Proposal
 from cpt_api.trial import (
     PROXY_DATASETS_MAX,
     Arm,
-    CPTTrialSpec,
     DatasetArms,
-    DecideWork,
-    EvaluateWork,
     MergeInput,
     MergeWork,
     ProxyMerge,
     Question,
     TrialRef,
-    TrialType,
 )
 from cpt_api.values import Amount, Digest, Share
-from cpt_operator.plan.question import hear, metrics_of
+from cpt_operator.plan.question import hear, pose
 from cpt_operator.plan.segments import Line, Segments
 from cpt_operator.plan.simplex import UNITS, Mixture, mixtures, thousandths
 from cpt_operator.plan.sweep import scored_by
-from cpt_operator.plan.types import Failed, Succeeded
+from cpt_operator.plan.types import Succeeded
 from cpt_operator.plan.weights import Weights, rounded
 
 Lines = Mapping[Digest, Line]
@@ -101,7 +97,7 @@ def plan_proxies(segments: Segments, lines: Lines, bounds: Bounds, stage: str) -
             return _none(f"{line.name} has no trunk at {line.rate} that could be merged")
     present = [trunk for trunk in trunks if trunk]
     added = {mixture: search.evaluation(mixture, present) for mixture in search.mixtures}
-    failures = tuple(_failures(segments, added.values()))
+    failures = segments.failures((segments.trials.title(digest), digest) for digest in added.values())
     if any(digest not in segments.outcomes for digest in added.values()):
         return Proxies(failures=failures)
     found = {mixture: one for mixture, one in added.items() if isinstance(segments.outcomes[one], Succeeded)}
@@ -112,12 +108,6 @@ def plan_proxies(segments: Segments, lines: Lines, bounds: Bounds, stage: str) -
 
 def _none(reason: str, failures: tuple[str, ...] = ()) -> Proxies:
     return Proxies(sentence=f"{reason}.", decided=True, failures=failures)
-
-
-def _failures(segments: Segments, added: Iterable[Digest]) -> Iterable[str]:
-    for digest in added:
-        if isinstance(outcome := segments.outcomes.get(digest), Failed):
-            yield f"{segments.trials.title(digest)}: {outcome.reason}: {outcome.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,45 +143,40 @@ class _Search:
     def evaluation(self, mixture: Mixture, trunks: Iterable[Digest]) -> Digest:
         """Of a merge; a single trunk too is one, so that all of them are rounded to the model's type alike."""
         parts = [(line, trunk, unit) for line, trunk, unit in zip(self.lines.values(), trunks, mixture, strict=True)]
-        work = EvaluateWork(
-            merge=MergeWork(
-                inputs=tuple(
-                    MergeInput(segment=TrialRef(digest=trunk), weight=Amount.parse(_decimal(unit)))
-                    for _, trunk, unit in parts
-                    if unit
-                )
-            ),
-            held_out=tuple(TrialRef(digest=text) for text in sorted(self.segments.inputs.target)),
-            sequence_length=self.segments.recipe.spec.training.sequence_length,
-            precision=self.segments.recipe.precision,
+        inputs = tuple(
+            MergeInput(segment=TrialRef(digest=trunk), weight=Amount.parse(_decimal(unit)))
+            for _, trunk, unit in parts
+            if unit
         )
+        texts = tuple(TrialRef(digest=text) for text in sorted(self.segments.inputs.target))
+        spec = self.segments.inputs.evaluation(held_out=texts, merge=MergeWork(inputs=inputs))
         title = " + ".join(f"{_decimal(unit)} {line.name}" for line, _, unit in parts if unit)
-        return self._add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), f"merge of {title}")
+        return self.segments.add(spec, self.stage, f"merge of {title}")
 
     def ask(self, cooled: Iterable[Digest], merges: Mapping[Mixture, Digest]) -> Digest:
         """Add the Decide trial."""
-        recipe = self.segments.recipe
-        target, _ = metrics_of(self.segments.inputs)
-        work = DecideWork(
-            question=Question.MIXTURE_PROXY,
-            target=target,
-            baseline=TrialRef(digest=self.segments.baseline),
-            datasets=tuple(
-                DatasetArms(
-                    dataset=TrialRef(digest=data),
-                    arms=(Arm(learning_rate=line.rate, trial=TrialRef(digest=arm), tokens=recipe.rungs[0]),),
-                )
-                for (data, line), arm in zip(self.lines.items(), cooled, strict=True)
-            ),
-            merges=tuple(
-                ProxyMerge(weights=_shares(mixture), trial=TrialRef(digest=digest))
-                for mixture, digest in merges.items()
-            ),
+        tokens = self.segments.recipe.rungs[0]
+        datasets = [
+            DatasetArms(
+                dataset=TrialRef(digest=data),
+                arms=(Arm(learning_rate=line.rate, trial=TrialRef(digest=arm), tokens=tokens),),
+            )
+            for (data, line), arm in zip(self.lines.items(), cooled, strict=True)
+        ]
+        merged = tuple(
+            ProxyMerge(weights=_shares(mixture), trial=TrialRef(digest=digest)) for mixture, digest in merges.items()
+        )
+        return pose(
+            self.segments,
+            Question.MIXTURE_PROXY,
+            datasets,
+            self.stage,
+            "mixture by merges",
+            retention=None,
+            merges=merged,
             prior=self.prior,
             caps=_shares(self.caps),
-            seed=recipe.seed,
         )
-        return self._add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), "mixture by merges")
 
     def heard(self, decision: Digest, asked: Asked, failures: tuple[str, ...]) -> Proxies:
         """What the Decide trial says, once it has."""
@@ -209,9 +194,6 @@ class _Search:
             decided=True,
             failures=failures,
         )
-
-    def _add(self, spec: CPTTrialSpec, title: str) -> Digest:
-        return self.segments.add(spec, self.stage, title)
 
 
 def _believed(search: _Search, document: Decision, asked: Asked) -> Mapping[str, Proposal] | None:

@@ -120,8 +120,7 @@ def _decide(
     scored: Mapping[Digest, Digest],
     rung: int,
 ) -> Digest:
-    recipe, inputs = segments.recipe, segments.inputs
-    target, retention = metrics_of(inputs)
+    recipe = segments.recipe
     datasets = [
         DatasetArms(
             **segments.subjects[name].reference,
@@ -130,20 +129,32 @@ def _decide(
         )
         for name, rates in arms.items()
     ]
-    work = DecideWork(
-        question=Question.LEARNING_RATE,
-        target=target,
-        retention=retention,
-        baseline=TrialRef(digest=segments.baseline),
-        datasets=tuple(sorted(datasets, key=subject_digest)),
+    return pose(
+        segments,
+        Question.LEARNING_RATE,
+        datasets,
+        STAGE,
+        f"learning rate @ {recipe.rungs[rung]}",
         controls=control_arms(((rate, None, digests) for rate, digests in sorted(controls.items())), scored),
         rung_tokens=recipe.rungs[rung],
         rungs=len(recipe.rungs),
         last=rung + 1 == len(recipe.rungs),
-        seed=recipe.seed,
     )
-    title = f"learning rate @ {recipe.rungs[rung]}"
-    return segments.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, title)
+
+
+def pose(
+    segments: Segments, question: Question, datasets: Iterable[DatasetArms], stage: str, title: str, **own: object
+) -> Digest:
+    """Add a Decide trial about these; `own`: fields of the question, and of all questions what differs."""
+    target, retention = metrics_of(segments.inputs)
+    common = {"target": target, "retention": retention, "baseline": TrialRef(digest=segments.baseline)}
+    work = DecideWork(
+        question=question,
+        datasets=tuple(sorted(datasets, key=subject_digest)),
+        seed=segments.recipe.seed,
+        **common | own,
+    )
+    return segments.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), stage, title)
 
 
 def control_arms(

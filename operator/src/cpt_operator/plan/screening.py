@@ -16,16 +16,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from cpt_api.digest import subject_digest
 from cpt_api.experiment import OnUndecided
 from cpt_api.result import Decision, Outcome, Screened, Verdict
-from cpt_api.trial import Arm, CPTTrialSpec, DatasetArms, DecideWork, Question, TrialRef, TrialType
+from cpt_api.trial import Arm, DatasetArms, Question, TrialRef
 from cpt_api.values import Digest, LearningRate, Tokens
-from cpt_operator.plan.question import Arms, control_arms, grouped, hear, metrics_of
+from cpt_operator.plan.question import Arms, Controls, control_arms, grouped, hear, pose
 from cpt_operator.plan.recipe import Recipe
 from cpt_operator.plan.segments import Segments
-from cpt_operator.plan.sweep import CONTROL, Sweep, control_line, line_of, replicated, scored_by, with_scores
-from cpt_operator.plan.types import NO_TOKENS, Failed, Succeeded
+from cpt_operator.plan.sweep import CONTROL, Sweep, control_line, line_of, scored_by, with_scores
+from cpt_operator.plan.types import NO_TOKENS, StageState, Succeeded
 
 STAGE = "screening"
 _DATASETS_MAX = 48
@@ -36,23 +35,13 @@ Place = tuple[LearningRate, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Screening:
-    """How far it is."""
+class Screening(StageState):
+    """How far it is. Failures are those of controls."""
 
     answers: Mapping[str, Screened] = field(default_factory=dict)
     """By dataset name; one whose arms all failed has none."""
     survivors: tuple[str, ...] = ()
     """Datasets that go on: those that help and, under Keep, the undecided ones."""
-    decision: Digest | None = None
-    """The first Decide trial."""
-    sentence: str = ""
-    decided: bool = False
-    failures: tuple[str, ...] = ()
-    """Controls that failed for good, in words."""
-    obstacle: str | None = None
-    """Why it cannot be decided."""
-    tokens_ahead: Tokens = NO_TOKENS
-    """That controls of later rungs train at most."""
 
     @property
     def undecided(self) -> tuple[str, ...]:
@@ -67,12 +56,16 @@ class Screening:
         return f"no dataset is known to help, so the base stays: {self.sentence}"
 
 
-def plan_screening(segments: Segments, sweep: Sweep) -> Screening:
+def plan_screening(segments: Segments, sweep: Sweep, replicates: Controls) -> Screening:
     """Add controls for all that the race has settled, and when it is over the question."""
-    replicates = replicated(segments)
     added = _controls(segments, sweep, replicates)
     controls = {(rate, 0): digests for rate, digests in replicates.items()} | added
-    failures = tuple(_failures(segments, added))
+    judged = (
+        (f"{CONTROL} at {rate}, {segments.recipe.rungs[rung]} tokens", digest)
+        for (rate, rung), digests in added.items()
+        for digest in digests
+    )
+    failures = segments.failures(judged)
     ahead = _ahead(segments.recipe, sweep, controls) if segments.recipe.replay else NO_TOKENS
     if not sweep.decided:
         return Screening(failures=failures, tokens_ahead=ahead)
@@ -107,9 +100,7 @@ def plan_screening(segments: Segments, sweep: Sweep) -> Screening:
 # --- controls -----------------------------------------------------------------------------------------------------
 
 
-def _controls(
-    segments: Segments, sweep: Sweep, replicates: Mapping[LearningRate, tuple[Digest, ...]]
-) -> dict[Place, tuple[Digest, ...]]:
+def _controls(segments: Segments, sweep: Sweep, replicates: Controls) -> dict[Place, tuple[Digest, ...]]:
     """One for each rate and rung at which an arm is judged; the sweep has those of the first rung."""
     recipe = segments.recipe
     if recipe.replay is None:
@@ -132,14 +123,6 @@ def _has_score(segments: Segments, name: str, rate: LearningRate, rung: int) -> 
     end = segments.recipe.rungs[rung]
     outcome = segments.outcomes.get(segments.arm(line_of(segments, name, rate), end, STAGE))
     return isinstance(outcome, Succeeded) and outcome.result.outcome is Outcome.COMPLETED
-
-
-def _failures(segments: Segments, controls: Mapping[Place, tuple[Digest, ...]]) -> Iterable[str]:
-    for (rate, rung), digests in controls.items():
-        for digest in digests:
-            if isinstance(outcome := segments.outcomes.get(digest), Failed):
-                tokens = segments.recipe.rungs[rung]
-                yield f"{CONTROL} at {rate}, {tokens} tokens: {outcome.reason}: {outcome.message}"
 
 
 def _ahead(recipe: Recipe, sweep: Sweep, controls: Iterable[Place]) -> Tokens:
@@ -179,20 +162,17 @@ class _Question:
             for (rate, rung), digests in sorted(self.controls.items())
             if (rate, rung) in judged or len(digests) > 1  # replicates tell the run noise, wherever they are
         )
-        target, retention = metrics_of(segments.inputs)
         datasets = [self._dataset(name, rates) for name, rates in group.items()]
-        work = DecideWork(
-            question=Question.SCREENING,
-            target=target,
-            retention=retention,
-            baseline=TrialRef(digest=segments.baseline),
-            datasets=tuple(sorted(datasets, key=subject_digest)),
+        return pose(
+            segments,
+            Question.SCREENING,
+            datasets,
+            STAGE,
+            "screening",
             controls=control_arms(runs, self.scored),
             error_rate=recipe.error_rate,
             family=self.family,
-            seed=recipe.seed,
         )
-        return segments.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, "screening")
 
     def _dataset(self, name: str, rates: Mapping[LearningRate, Digest]) -> DatasetArms:
         rungs = self.segments.recipe.rungs

@@ -10,7 +10,7 @@ The second rung trains 1.2B new tokens instead of 2B, and a rung that is appende
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cpt_api.result import Outcome
@@ -115,6 +115,11 @@ class Segments:
     def add(self, spec: CPTTrialSpec, stage: str, title: str) -> Digest:
         """Add a trial that trains nothing."""
         return self.trials.add(spec, self.stage or stage, title)
+
+    def failures(self, trials: Iterable[tuple[str, Digest]]) -> tuple[str, ...]:
+        """Which of these failed for good and why, in words, by what people call them."""
+        ended = ((name, self.outcomes.get(digest)) for name, digest in trials)
+        return tuple(f"{name}: {one.reason}: {one.message}" for name, one in ended if isinstance(one, Failed))
 
     def trunk(self, line: Line, end: Tokens) -> Digest | None:
         """The segment that the cooled end at `end` left, once that was added; None where it never came so far."""

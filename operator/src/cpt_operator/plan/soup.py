@@ -14,19 +14,16 @@ An answer was written under a user's identity: it counts when it is about the ve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from cpt_api.digest import subject_digest
 from cpt_api.experiment import Best
 from cpt_api.result import Decision, SoupArm, SoupChoice
 from cpt_api.trial import (
     Arm,
     CPTTrialSpec,
     DatasetArms,
-    DecideWork,
-    EvaluateWork,
     MergeInput,
     MergeWork,
     ModelRef,
@@ -35,11 +32,11 @@ from cpt_api.trial import (
     TrialType,
 )
 from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
-from cpt_operator.plan.question import hear, metrics_of
+from cpt_operator.plan.question import hear, pose
 from cpt_operator.plan.segments import Segments
 from cpt_operator.plan.subjects import MIX
 from cpt_operator.plan.sweep import scored_by
-from cpt_operator.plan.types import NO_TOKENS, Failed, Outcome, Succeeded
+from cpt_operator.plan.types import Failed, Outcome, StageState, Succeeded
 
 STAGE = "soup"
 _MEANS_MAX = 64
@@ -105,22 +102,12 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
-class Soup:
-    """How far it is."""
+class Soup(StageState):
+    """How far it is; nothing is trained. An obstacle may be why what was chosen is not released."""
 
     choice: SoupChoice | None = None
     released: Released | None = None
     """None once it is decided: the base is best."""
-    decision: Digest | None = None
-    sentence: str = ""
-    """For people."""
-    decided: bool = False
-    failures: tuple[str, ...] = ()
-    """Means that have no score, and models that were left out, in words."""
-    obstacle: str | None = None
-    """Why it cannot be decided, or what was chosen not be released."""
-    tokens_ahead: Tokens = NO_TOKENS
-    """Nothing is trained."""
 
     @property
     def answer(self) -> str:
@@ -138,7 +125,7 @@ def plan_soup(segments: Segments, candidates: Sequence[Candidate]) -> Soup:
     means = _means(segments, kept)
     if means is None:
         return Soup(failures=left_out)
-    failures = (*left_out, *_failures(segments, means))
+    failures = (*left_out, *segments.failures((mean.title, mean.trial) for mean in means))
     if any(mean.trial not in segments.outcomes for mean in means):
         return Soup(failures=failures)
     scored = [mean for mean in means if isinstance(segments.outcomes[mean.trial], Succeeded)]
@@ -181,19 +168,8 @@ def _means(segments: Segments, candidates: Sequence[Candidate]) -> list[Mean] | 
 
 def _evaluate(segments: Segments, candidate: Candidate, weight: Share) -> Digest:
     """A mean that is scored, and not written."""
-    title = title_of(candidate, weight)
-    return _score(segments, title, merge=merge_of(segments.inputs.model, candidate.arm, weight))
-
-
-def _score(segments: Segments, title: str, **what: MergeWork | ModelRef) -> Digest:
-    """As the base and the arms are."""
-    work = EvaluateWork(
-        **what,
-        held_out=segments.inputs.held_out,
-        sequence_length=segments.recipe.spec.training.sequence_length,
-        precision=segments.recipe.precision,
-    )
-    return segments.trials.add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), STAGE, title)
+    merge = merge_of(segments.inputs.model, candidate.arm, weight)
+    return segments.add(segments.inputs.evaluation(merge=merge), STAGE, title_of(candidate, weight))
 
 
 def merge_of(base: ModelRef, arm: Digest, weight: Share) -> MergeWork:
@@ -213,17 +189,10 @@ def _amount(value: Decimal) -> Amount:
     return Amount.parse(f"{Decimal(value):f}")  # shares have 12 digits at most, and so has what is left of 1
 
 
-def _failures(segments: Segments, means: Sequence[Mean]) -> Iterator[str]:
-    for mean in means:
-        if isinstance(outcome := segments.outcomes.get(mean.trial), Failed):
-            yield f"{mean.title}: {outcome.reason}: {outcome.message}"
-
-
 # --- the question -----------------------------------------------------------------------------------------------------
 
 
 def _ask(segments: Segments, means: Sequence[Mean]) -> Digest:
-    target, retention = metrics_of(segments.inputs)
     by_name: dict[str, list[Mean]] = {}
     for mean in means:
         by_name.setdefault(mean.candidate.name, []).append(mean)
@@ -231,15 +200,7 @@ def _ask(segments: Segments, means: Sequence[Mean]) -> Digest:
         DatasetArms(**segments.subjects[name].reference, arms=tuple(_arm(mean) for mean in sorted(group, key=_place)))
         for name, group in by_name.items()
     ]
-    work = DecideWork(
-        question=Question.SOUP,
-        target=target,
-        retention=retention,
-        baseline=TrialRef(digest=segments.baseline),
-        datasets=tuple(sorted(entries, key=subject_digest)),
-        seed=segments.recipe.seed,
-    )
-    return segments.trials.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), STAGE, "soup")
+    return pose(segments, Question.SOUP, entries, STAGE, "soup")
 
 
 def _place(mean: Mean) -> tuple[Tokens, LearningRate, Share]:
@@ -271,8 +232,9 @@ def _release(segments: Segments, means: Sequence[Mean], choice: SoupChoice, soup
     mean = next(mean for mean in means if mean.trial == choice.picked)
     arm = next(arm for arm in choice.arms if arm.trial == choice.picked)
     merge = merge_of(segments.inputs.model, mean.candidate.arm, mean.weight)
-    model = segments.trials.add(CPTTrialSpec(type=TrialType.MERGE, merge=merge), STAGE, mean.title)
-    scored = _score(segments, f"{mean.title}, as written", model=ModelRef(trial=TrialRef(digest=model)))
+    model = segments.add(CPTTrialSpec(type=TrialType.MERGE, merge=merge), STAGE, mean.title)
+    written = segments.inputs.evaluation(model=ModelRef(trial=TrialRef(digest=model)))
+    scored = segments.add(written, STAGE, f"{mean.title}, as written")
     for what, digest in (("could not be written", model), ("could not be scored as written", scored)):
         match segments.outcomes.get(digest):
             case Failed(reason, message):

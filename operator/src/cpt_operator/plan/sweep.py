@@ -14,7 +14,7 @@ from functools import partial
 
 from cpt_api.experiment import Dataset
 from cpt_api.result import RateChoice
-from cpt_api.trial import CPTTrialSpec, EvaluateWork, TrialRef, TrialType
+from cpt_api.trial import TrialRef
 from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_operator.plan.question import STAGE, Arms, Controls, Key, Missing, ask, choices_of, hear
 from cpt_operator.plan.recipe import Recipe
@@ -52,7 +52,7 @@ class Sweep:
     """Its answer for people."""
     decided: bool = False
     """The last rung is decided."""
-    failures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    failed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What failed for good, in words, by dataset name (or CONTROL)."""
     missing: Missing = field(default_factory=dict)
     """At the rungs so far."""
@@ -68,6 +68,11 @@ class Sweep:
     """The latest."""
     first: Mapping[str, RateChoice] = field(default_factory=dict)
     """What was said at the first rung, the only one at which every dataset has every rate."""
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """The same of all."""
+        return tuple(text for texts in self.failed.values() for text in texts)
 
     @property
     def remedy(self) -> str:
@@ -157,7 +162,7 @@ def line_of(segments: Segments, name: str, rate: LearningRate) -> Line:
 class _Round:
     """One rung: what its decision says, or why there is none yet (or ever)."""
 
-    failures: Mapping[str, tuple[str, ...]]
+    failed: Mapping[str, tuple[str, ...]]
     missing: Missing = field(default_factory=dict)
     decision: Digest | None = None
     arms: Arms = field(default_factory=dict)
@@ -167,8 +172,8 @@ class _Round:
 
 
 def _after(sweep: Sweep, round_: _Round, rung: int) -> Sweep:
-    failures = {name: _once((*sweep.failures.get(name, ()), *words)) for name, words in round_.failures.items()}
-    sweep = replace(sweep, failures={**sweep.failures, **failures}, obstacle=round_.obstacle)
+    failed = {name: _once((*sweep.failed.get(name, ()), *words)) for name, words in round_.failed.items()}
+    sweep = replace(sweep, failed={**sweep.failed, **failed}, obstacle=round_.obstacle)
     if round_.decision is None:
         return sweep
     answers = {name: Answer(choice, round_.arms[name], rung) for name, choice in round_.choices.items()}
@@ -192,33 +197,29 @@ def _rung(segments: Segments, controls: Controls, rung: int, grid: Grid, before:
         name: {rate: segments.arm(line_of(segments, name, rate), end, STAGE) for rate in rates}
         for name, rates in grid.items()
     }
-    failures = _failures(segments, arms, controls)
+    failed = _failed(segments, arms, controls)
     watched = [digest for rates in arms.values() for digest in rates.values()]
     watched += [digest for digests in controls.values() for digest in digests]
     scored = scored_by(segments, watched)
     if scored is None:
-        return _Round(failures)
+        return _Round(failed)
     present = with_scores(arms, scored)
     if not present:
-        return _Round(failures, obstacle="no arm is left")
+        return _Round(failed, obstacle="no arm is left")
     missing: Missing = {
         name: before.get(name, frozenset()) | (arms[name].keys() - rates.keys()) for name, rates in present.items()
     }
     asked = ask(segments, present, missing, controls, scored, rung)
     heard = hear(segments, asked, partial(choices_of, segments))
     if not heard.complete:
-        return _Round(failures, obstacle=heard.obstacle)
-    return _Round(failures, missing, next(iter(asked)), present, heard.answers, heard.sentence)
+        return _Round(failed, obstacle=heard.obstacle)
+    return _Round(failed, missing, next(iter(asked)), present, heard.answers, heard.sentence)
 
 
-def _failures(segments: Segments, arms: Arms, controls: Controls) -> dict[str, tuple[str, ...]]:
-    lines = [(name, rate, digest) for name, rates in arms.items() for rate, digest in rates.items()]
-    lines += [(CONTROL, rate, digest) for rate, digests in controls.items() for digest in digests]
-    found: dict[str, tuple[str, ...]] = {}
-    for name, rate, digest in lines:
-        if isinstance(outcome := segments.outcomes.get(digest), Failed):
-            found[name] = (*found.get(name, ()), f"{name} at {rate}: {outcome.reason}: {outcome.message}")
-    return {name: _once(words) for name, words in found.items()}
+def _failed(segments: Segments, arms: Arms, controls: Controls) -> dict[str, tuple[str, ...]]:
+    lines = {name: [(f"{name} at {rate}", digest) for rate, digest in rates.items()] for name, rates in arms.items()}
+    lines[CONTROL] = [(f"{CONTROL} at {rate}", digest) for rate, digests in controls.items() for digest in digests]
+    return {name: _once(words) for name, trials in lines.items() if (words := segments.failures(trials))}
 
 
 def scored_by(segments: Segments, arms: Iterable[Digest]) -> Mapping[Digest, Digest] | None:
@@ -247,14 +248,8 @@ def _holder(segments: Segments, arm: Digest) -> Digest | None:
     want = {ref.digest for ref in segments.inputs.held_out}
     if want <= have or not segments.can_continue(arm):
         return arm
-    work = EvaluateWork(
-        segment=TrialRef(digest=arm),
-        held_out=segments.inputs.held_out,
-        sequence_length=segments.recipe.spec.training.sequence_length,
-        precision=segments.recipe.precision,
-    )
-    title = f"score of {segments.trials.title(arm)}"
-    return segments.add(CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work), STAGE, title)
+    spec = segments.inputs.evaluation(segment=TrialRef(digest=arm))
+    return segments.add(spec, STAGE, f"score of {segments.trials.title(arm)}")
 
 
 def _widened(grid: Grid, choices: Mapping[str, RateChoice]) -> Grid:

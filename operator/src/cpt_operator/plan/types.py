@@ -85,6 +85,24 @@ class PlannedTrial:
     """Trials that must have succeeded before it can start."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageState:
+    """How far a stage is: what all of them say."""
+
+    decision: Digest | None = None
+    """The latest Decide trial that has answered; where several ask the first."""
+    sentence: str = ""
+    """For people."""
+    decided: bool = False
+    """Nothing of it is open."""
+    failures: tuple[str, ...] = ()
+    """What failed for good, what was refused or left out, in words."""
+    obstacle: str | None = None
+    """Why it cannot be decided."""
+    tokens_ahead: Tokens = NO_TOKENS
+    """That trials which are not known yet train at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operations:
     """Floating-point operations of what has a result, by the convention that the results name."""
