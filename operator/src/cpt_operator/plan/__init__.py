@@ -7,16 +7,17 @@ often the planner died in between.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from cpt_api.conditions import Reason
 from cpt_api.experiment import Best, CPTExperimentSpec, DatasetStatus, MixStrategy, OnUndecided, StageStatus
-from cpt_api.result import DurationArm, Estimate, HeldOutScore, RateArm
-from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_api.result import Estimate, HeldOutScore
+from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import mixing as mixes
 from cpt_operator.plan import mixsweep
 from cpt_operator.plan.bill import operations_of
+from cpt_operator.plan.candidates import Candidate, chosen, ends
 from cpt_operator.plan.durations import STAGE as DURATIONS
 from cpt_operator.plan.durations import Durations, plan_durations, tokens_at_most
 from cpt_operator.plan.inputs import STAGE as PREFLIGHT
@@ -31,7 +32,7 @@ from cpt_operator.plan.screening import STAGE as SCREENING
 from cpt_operator.plan.screening import Screening, plan_screening
 from cpt_operator.plan.segments import Earlier, Segments
 from cpt_operator.plan.soup import STAGE as SOUP
-from cpt_operator.plan.soup import Candidate, Soup, plan_soup
+from cpt_operator.plan.soup import Soup, plan_soup
 from cpt_operator.plan.subjects import MIX, of_datasets
 from cpt_operator.plan.sweep import Sweep, plan_sweep, replicated
 from cpt_operator.plan.trials import Trials
@@ -262,56 +263,13 @@ def _interval(estimate: Estimate | None) -> str | None:
     return f"{estimate.lower:+.4f} to {estimate.upper:+.4f}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """The arm that was chosen for a dataset."""
-
-    arm: RateArm | DurationArm
-    trial: Digest
-    rate: LearningRate
-    tokens: Tokens
-    gain: Estimate | None
-
-
-def _candidate(
-    rungs: Sequence[Tokens], sweep: Sweep | None, durations: Durations | None, name: str
-) -> _Candidate | None:
-    """The chosen duration, or while there is none the chosen rate's longest arm."""
-    if durations and (lasting := durations.answers.get(name)):
-        for arm in lasting.choice.arms:
-            if arm.tokens == lasting.choice.chosen:
-                return _Candidate(
-                    arm, lasting.arms[arm.tokens], lasting.choice.learning_rate, arm.tokens, lasting.choice.gain
-                )
-    answer = sweep.answers.get(name) if sweep else None
-    for swept in answer.choice.arms if answer else ():
-        if answer and swept.learning_rate == answer.choice.chosen:
-            trial = answer.arms[swept.learning_rate]
-            return _Candidate(swept, trial, swept.learning_rate, rungs[answer.rung], answer.choice.gain)
-    return None
-
-
 def _trained(recipe: Recipe, found: _Found) -> list[Candidate]:
     """Cooled arms of the last stage that trained a dataset, or the mix."""
     mixed = found.mix_sweep
     if mixed:
-        return _ends(mixed.rungs, mixed.sweep, mixed.durations, MIX)
+        return ends(mixed.rungs, mixed.sweep, mixed.durations, MIX)
     names = [name for name in found.sweep.answers if name in found.survivors]
-    return [end for name in names for end in _ends(recipe.rungs, found.sweep, found.durations, name)]
-
-
-def _ends(rungs: Sequence[Tokens], sweep: Sweep | None, durations: Durations | None, name: str) -> list[Candidate]:
-    """Every duration, or while there is none the chosen rate's longest arm."""
-    lasting = durations.answers.get(name) if durations else None
-    arms: list[_Candidate] = []
-    if lasting:
-        rate = lasting.choice.learning_rate
-        arms = [_Candidate(arm, lasting.arms[arm.tokens], rate, arm.tokens, None) for arm in lasting.choice.arms]
-    elif chosen := _candidate(rungs, sweep, durations, name):
-        arms = [chosen]
-    return [
-        Candidate(one.trial, name, one.rate, one.tokens, one.arm.target) for one in arms if one.arm.target is not None
-    ]
+    return [end for name in names for end in ends(recipe.rungs, found.sweep, found.durations, name)]
 
 
 def _best(recipe: Recipe, found: _Found) -> Best | None:
@@ -321,32 +279,13 @@ def _best(recipe: Recipe, found: _Found) -> Best | None:
     """
     if found.soup and found.soup.decided:
         return found.soup.released.best if found.soup.released else None
-    named = {
-        name: _candidate(recipe.rungs, found.sweep, found.durations, name)
-        for name in found.sweep.answers
-        if name in found.survivors
-    }
+    names = [name for name in found.sweep.answers if name in found.survivors]
+    candidates = [chosen(recipe.rungs, found.sweep, found.durations, name) for name in names]
     if mixed := found.mix_sweep:
-        named[MIX] = _candidate(mixed.rungs, mixed.sweep, mixed.durations, MIX)
-    candidates = [
-        (chosen.arm.target, name, chosen)
-        for name, chosen in named.items()
-        if chosen and chosen.arm.target is not None and chosen.gain and chosen.gain.value > 0
-    ]
-    if not candidates:
-        return None
-    target, name, chosen = min(candidates, key=lambda item: (item[0], item[1]))
-    interval, retention = chosen.arm.target_interval, chosen.arm.retention
-    return Best(
-        trial=chosen.trial.short,
-        digest=chosen.trial,
-        dataset=name if name != MIX else None,
-        learning_rate=chosen.rate,
-        tokens=chosen.tokens,
-        target=f"{target:.4f}",
-        target_interval=f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else None,
-        retention=f"{retention:.4f}" if retention is not None else None,
-    )
+        candidates.append(chosen(mixed.rungs, mixed.sweep, mixed.durations, MIX))
+    better = [one for one in candidates if one and one.gain and one.gain.value > 0]
+    best = min(better, key=lambda one: (one.target, one.name), default=None)
+    return best.shown(best.trial, best.arm) if best else None
 
 
 def _finding(found: _Found, recipe: Recipe) -> Finding | None:

@@ -32,9 +32,9 @@ from cpt_api.trial import (
     TrialType,
 )
 from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
+from cpt_operator.plan.candidates import Candidate
 from cpt_operator.plan.question import hear, pose
 from cpt_operator.plan.segments import Segments
-from cpt_operator.plan.subjects import MIX
 from cpt_operator.plan.sweep import scored_by
 from cpt_operator.plan.types import Failed, Outcome, StageState, Succeeded
 
@@ -43,20 +43,6 @@ _MEANS_MAX = 64
 """Of one decision: the bound on all of them takes 2 s and 150 MB then, and their answer has 40 kB."""
 _TOLERANCE = 1e-3
 """Relative, of a text's bits per byte: the end of a run is kept in fp32, and written in the base's type."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A trained model that may be released, or averaged with the base."""
-
-    arm: Digest
-    """The cooled Train trial."""
-    name: str
-    """Of the dataset that it read, or MIX."""
-    rate: LearningRate
-    tokens: Tokens
-    target: float
-    """As the last decision about it says; lower is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +73,7 @@ class Released:
     @property
     def best(self) -> Best:
         """As the experiment's status shows it."""
-        candidate, interval, retention = self.mean.candidate, self.arm.target_interval, self.arm.retention
-        return Best(
-            trial=self.model.short,
-            digest=self.model,
-            dataset=candidate.name if candidate.name != MIX else None,
-            learning_rate=candidate.rate,
-            tokens=candidate.tokens,
-            target=f"{self.arm.target:.4f}",
-            target_interval=f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else None,
-            retention=f"{retention:.4f}" if retention is not None else None,
-            soup_weight=self.mean.weight,
-        )
+        return self.mean.candidate.shown(self.model, self.arm, self.mean.weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +121,8 @@ def plan_soup(segments: Segments, candidates: Sequence[Candidate]) -> Soup:
 def _cut(segments: Segments, candidates: Sequence[Candidate]) -> tuple[Sequence[Candidate], tuple[str, ...]]:
     """Those that fit into one question, the best first, and what was left out in words."""
     count = max(1, _MEANS_MAX // len(segments.recipe.soup_weights))
-    by_arm = {one.arm: one for one in candidates}
-    ordered = sorted(by_arm.values(), key=lambda one: (one.target, one.arm))
+    by_arm = {one.trial: one for one in candidates}
+    ordered = sorted(by_arm.values(), key=lambda one: (one.target, one.trial))
     if len(ordered) <= count:
         return ordered, ()
     words = f"of {len(ordered)} trained models the {count} with the best target take part: one question has room for "
@@ -162,13 +137,13 @@ def _means(segments: Segments, candidates: Sequence[Candidate]) -> list[Mean] | 
     ]
     if 1 not in weights:
         return means
-    own = scored_by(segments, [one.arm for one in candidates])
-    return None if own is None else means + [Mean(one, Share(1), own[one.arm]) for one in candidates]
+    own = scored_by(segments, [one.trial for one in candidates])
+    return None if own is None else means + [Mean(one, Share(1), own[one.trial]) for one in candidates]
 
 
 def _evaluate(segments: Segments, candidate: Candidate, weight: Share) -> Digest:
     """A mean that is scored, and not written."""
-    merge = merge_of(segments.inputs.model, candidate.arm, weight)
+    merge = merge_of(segments.inputs.model, candidate.trial, weight)
     return segments.add(segments.inputs.evaluation(merge=merge), STAGE, title_of(candidate, weight))
 
 
@@ -231,7 +206,7 @@ def _release(segments: Segments, means: Sequence[Mean], choice: SoupChoice, soup
     """Write it, and score what was written."""
     mean = next(mean for mean in means if mean.trial == choice.picked)
     arm = next(arm for arm in choice.arms if arm.trial == choice.picked)
-    merge = merge_of(segments.inputs.model, mean.candidate.arm, mean.weight)
+    merge = merge_of(segments.inputs.model, mean.candidate.trial, mean.weight)
     model = segments.add(CPTTrialSpec(type=TrialType.MERGE, merge=merge), STAGE, mean.title)
     written = segments.inputs.evaluation(model=ModelRef(trial=TrialRef(digest=model)))
     scored = segments.add(written, STAGE, f"{mean.title}, as written")
