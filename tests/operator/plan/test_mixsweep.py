@@ -149,6 +149,31 @@ class TestExplicit:
         ]
 
 
+class TestSoup:
+    """Design 4: "candidates: all cooled branches of the mix sweep × weights"."""
+
+    def test_candidates(self) -> None:
+        """Every duration of the mix, and no dataset's; one entry of the question, called by what the mix reads."""
+        done = World(mixed(stages={**SWEPT, "soup": {"weights": ["0.5", "1"]}}), answer=sized).run()
+        assert done.complete
+        (work,) = (t.spec.decide for t in done.trials if t.spec.decide and t.spec.decide.question is Question.SOUP)
+        (entry,) = work.datasets
+        (mix,) = {mix_digest(trial.spec.train.phases) for trial in trained(done) if trial.spec.train}
+        assert subject_digest(entry) == mix
+        assert [(arm.tokens, str(arm.weight)) for arm in entry.arms] == [
+            (tokens, weight) for tokens in (40960, 81920) for weight in ("0.5", "1")
+        ]
+
+    def test_released(self) -> None:
+        """The best is a mean of the mix: it has a weight and no dataset."""
+        run = explicit([(None, [("python", "1"), ("perl", "1")])], soup={"weights": ["0.5"]})
+        done = World(run).run()
+        assert done.complete
+        assert done.best is not None
+        assert (done.best.dataset, str(done.best.soup_weight), done.best.tokens) == (None, "0.5", 40960)
+        assert "soup: 0.5 of the mix 1e-4 @ 40960 is released" in done.message
+
+
 class TestEnds:
     """Every way to end has its words."""
 
@@ -177,6 +202,8 @@ class TestEnds:
             assert done.complete
             assert done.best is None
             assert "every rate diverged" in done.message
+            assert "append lower rates to mixSweep.learningRates" in done.message
+            assert "append lower rates to mixSweep.learningRates" in reason_of(done, "mixSweep")
         else:
             assert done.finding is not None
             assert done.finding.message.startswith(

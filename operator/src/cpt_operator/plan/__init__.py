@@ -224,7 +224,8 @@ def _stages(looked: Looked, found: _Found) -> tuple[StageStatus, ...]:
     can_run = True
     for name, _, stage in found.named:
         state = "Decided" if stage.decided else "Running" if can_run else "Waiting"
-        reason = _words([stage.sentence, stage.remedy if isinstance(stage, Sweep) else "", *stage.failures])
+        remedy = stage.remedy if isinstance(stage, Sweep | mixsweep.MixSweep) else ""
+        reason = _words([stage.sentence, remedy, *stage.failures])
         stages.append(StageStatus(name=name, state=state, decision=stage.decision, reason=reason))
         can_run = stage.decided
     return tuple(stages)
@@ -306,7 +307,7 @@ def _finding(found: _Found, recipe: Recipe) -> Finding | None:
 def _answer(found: _Found, best: Best | None) -> str:
     words = [f"{name}: {_of_dataset(name, found)}" for name in sorted(found.sweep.answers)]
     words += _of_mix(found)
-    words.append(found.sweep.remedy)
+    words += [found.sweep.remedy, found.mix_sweep.remedy if found.mix_sweep else ""]
     if found.screening and not found.screening.survivors and not (found.mix_sweep and found.mix_sweep.is_trained):
         words.append(found.screening.outcome)
     elif found.soup and found.soup.decided:

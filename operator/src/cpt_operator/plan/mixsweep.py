@@ -60,6 +60,14 @@ class MixSweep:
         return self.nothing or " ".join(dict.fromkeys(filter(None, (part.sentence for part in self._parts))))
 
     @property
+    def remedy(self) -> str:
+        """What to do where no rate, or no duration, can be chosen; empty where one can."""
+        answers = [answer for part in self._parts for answer in part.answers.values()]
+        if not self.decided or all(answer.choice.chosen is not None for answer in answers):
+            return ""
+        return f"{MIX} diverged: append lower rates to mixSweep.learningRates"
+
+    @property
     def failures(self) -> tuple[str, ...]:
         """What failed for good, and what was refused, in words."""
         return tuple(text for part in self._parts for text in part.failures)
