@@ -10,7 +10,7 @@ from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.result import DurationChoice, MixChoice, RateChoice, Screened, SoupChoice
 from cpt_api.trial import CPTTrialSpec, DecideWork, Question, TrialType
 from cpt_api.values import Digest, Tokens
-from cpt_operator.plan import Context, Look, Outcome, Plan, Succeeded, plan
+from cpt_operator.plan import Context, Earlier, Look, Outcome, Plan, Succeeded, plan
 from make import make_experiment
 from simulator.truth import Truth
 from simulator.world import REPLAY, RETENTION, TARGET, World
@@ -71,6 +71,7 @@ def run_experiment(truth: Truth, seed: int, spec: CPTExperimentSpec | None = Non
     world = World(truth, seed, Tokens.parse(end))
     context = Context(experiment_uid="uid", protocol=1)
     outcomes: dict[Digest, Outcome] = {}
+    earlier = Earlier()
     asked: list[CPTTrialSpec] = []
     decisions: list[tuple[DecideWork, tuple[RateChoice, ...]]] = []
     screened: dict[str, Screened] = {}
@@ -78,7 +79,7 @@ def run_experiment(truth: Truth, seed: int, spec: CPTExperimentSpec | None = Non
     mix: MixChoice | None = None
     soup: SoupChoice | None = None
     while True:
-        known = plan(spec, context, outcomes)
+        known = plan(spec, context, outcomes, earlier)
         fresh = [trial for trial in known.trials if trial.digest not in outcomes]
         if not fresh:
             return Ended(world, known, tuple(decisions), screened, lasting, tuple(asked), soup, mix)
