@@ -34,8 +34,8 @@ cluster: setup ## a real Kubernetes node on this machine with S3, Prometheus, tr
 cluster-down: setup ## remove it without a trace
 	$(BIN)/python -m cpt_local down --name $(NAME)
 
-demo: cluster ## the main job on real text: from three texts to a model, and the report (about 15 minutes)
-	$(BIN)/python examples/demo/run.py --cluster $(NAME)
+demo: setup ## the main job on real text: from three texts to a model, and the report (about 15 minutes)
+	$(BIN)/python examples/demo/run.py --cluster $(NAME) --nodes $(NODES)
 
 # what only tests need: a browser, in which the report is opened, and a builder of the operator's image
 programs:
