@@ -41,15 +41,12 @@ def show(
         for document in manifests.experiments
     ]
     hand = by_hand(manifests.trials)
-    match output:
-        case "json":
-            text = render.as_json(render.document_of(previews, hand))
-        case "yaml":
-            text = render.as_yaml(render.document_of(previews, hand))
-        case "markdown":
-            text = render.as_markdown(previews, hand)
-        case _:
-            text = render.as_table(previews, hand, wide=output == "wide")
+    if output in render.FOR_PROGRAMS:
+        text = render.for_programs(render.document_of(previews, hand), output)
+    elif output == "markdown":
+        text = render.as_markdown(previews, hand)
+    else:
+        text = render.as_table(previews, hand, wide=output == "wide")
     sys.stdout.write(text)
     if cost_limit is not None:
         _check(previews, cost_limit)

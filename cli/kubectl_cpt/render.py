@@ -20,13 +20,13 @@ Cells = Sequence[str]
 NO_CHANGES = "no changes: applying it does nothing"
 
 
-def as_json(document: Any) -> str:
-    """Two spaces, in the order of the document."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+FOR_PROGRAMS = ("json", "yaml")
 
 
-def as_yaml(document: Any) -> str:
-    """As it stands in manifests."""
+def for_programs(document: Any, output: str) -> str:
+    """One of these two, in the order of the document; YAML as it stands in manifests."""
+    if output == "json":
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     return str(yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
