@@ -1,4 +1,4 @@
-"""`python -m simulator [--experiments 500] [--out FILE]`: claims against worlds with known truth, as Markdown."""
+"""`python -m simulator [--experiments 250] [--out FILE]`: claims against worlds with known truth, as Markdown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _METHODS = ", ".join(f"`{module.METHOD}`" for module in (learning_rate, screenin
 def main() -> None:
     """Run every setting and write the table."""
     parser = argparse.ArgumentParser(prog="python -m simulator")
-    parser.add_argument("--experiments", type=int, default=500, help="per setting")
+    parser.add_argument("--experiments", type=int, default=250, help="per setting")
     parser.add_argument("--processes", type=int, default=None, help="all cores when absent")
     parser.add_argument("--out", type=Path, default=Path("docs/evidence/simulation.md"))
     arguments = parser.parse_args()
