@@ -11,7 +11,7 @@ NODES ?= 1
 # per setting; every claim then has 2,000 answers and more
 SIMULATIONS ?= 250
 
-.PHONY: help setup cluster cluster-down demo programs test test-fast check format crds docs constraints bench simulate
+.PHONY: help setup cluster cluster-down demo programs evaluation-data test test-fast check format crds docs constraints bench simulate
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,7 +43,11 @@ programs:
 	  export DEBIAN_FRONTEND=noninteractive; \
 	  apt-get update -qq && apt-get install -qq --no-install-recommends chromium buildah >/dev/null; }
 
-test: check programs ## everything that CI runs
+# real benchmarks and a small real model, and the harness that scores are held against; kept outside of the repository
+evaluation-data: setup
+	PYTHONPATH=tests $(BIN)/python -m evaluation_data
+
+test: check programs evaluation-data ## everything that CI runs
 	$(BIN)/pytest --numprocesses 2 --no-loadscope-reorder
 
 test-fast: setup ## pure functions only, in two minutes

@@ -15,7 +15,8 @@ Price: about 100 bytes an item, and 0.1 s to import pyarrow.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -96,7 +97,8 @@ class Items:
     correct: Integers
     """1, 0 or UNKNOWN."""
     margin: Floats
-    """Of the gold choice over the best other one, in nats; NaN without choices."""
+    """Of the gold choice over the best other one, in nats (for each token, byte or character where the task divides by
+    them); NaN without choices."""
 
     def __post_init__(self) -> None:
         lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)}
@@ -139,9 +141,64 @@ def heldout_items(
     )
 
 
-def write_items(store: Store, prefix: str, name: str, items: Items) -> Output:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One item of a suite; what was not scored is unknown."""
+
+    task: str
+    item: str
+    item_hash: str
+    prompt_hash: str
+    stratum: str
+    cluster: str
+    logprobs: Sequence[float] = ()
+    tokens: Sequence[int] = ()
+    chars: Sequence[int] = ()
+    sizes: Sequence[int] = ()
+    """UTF-8 bytes of each choice."""
+    gold: int = UNKNOWN
+    bits: float = math.nan
+    size: int = 0
+    """UTF-8 bytes of the text whose bits are meant."""
+    correct: int = UNKNOWN
+    margin: float = math.nan
+
+
+def suite_items(suite: str, rows: Sequence[Row]) -> Items:
+    """The items of one suite."""
+    return Items(
+        suite=np.full(len(rows), suite),
+        task=_texts(row.task for row in rows),
+        item=_texts(row.item for row in rows),
+        item_hash=_texts(row.item_hash for row in rows),
+        prompt_hash=_texts(row.prompt_hash for row in rows),
+        stratum=_texts(row.stratum for row in rows),
+        cluster=_texts(row.cluster for row in rows),
+        choice_logprobs=[row.logprobs for row in rows],
+        choice_tokens=[row.tokens for row in rows],
+        choice_chars=[row.chars for row in rows],
+        choice_bytes=[row.sizes for row in rows],
+        gold=np.array([row.gold for row in rows], dtype=np.int64),
+        bits=np.array([row.bits for row in rows], dtype=np.float64),
+        bytes=np.array([row.size for row in rows], dtype=np.int64),
+        correct=np.array([row.correct for row in rows], dtype=np.int64),
+        margin=np.array([row.margin for row in rows], dtype=np.float64),
+    )
+
+
+def where(items: Items, rows: npt.NDArray[np.bool_]) -> Items:
+    """Some of the rows, in their order."""
+    numbers = np.flatnonzero(rows)
+
+    def part(column: Any) -> Any:
+        return column[numbers] if isinstance(column, np.ndarray) else [column[number] for number in numbers]
+
+    return Items(*(part(getattr(items, name)) for name in _NAMES))
+
+
+def write_items(store: Store, prefix: str, name: str, items: Items, notes: Mapping[str, str] | None = None) -> Output:
     """Write `<prefix>tables/<name>-<hash>.parquet`; the output's key is relative to `prefix`."""
-    data = to_parquet(items)
+    data = to_parquet(items, notes)
     digest = Digest(hashlib.sha256(data).hexdigest())
     output = Output(key=f"tables/{name}-{digest.short}.parquet", bytes=len(data), sha256=digest)
     store.put(prefix + output.key, data)
@@ -181,8 +238,8 @@ def heldout_score(items: Items) -> tuple[float, float]:
     return rounded(score.value), rounded(score.standard_error)
 
 
-def to_parquet(items: Items) -> bytes:
-    """Sorted by (suite, task, item); raises ValueError for a row that stands there twice."""
+def to_parquet(items: Items, notes: Mapping[str, str] | None = None) -> bytes:
+    """Sorted by (suite, task, item), with notes on all of it; raises ValueError for a row that stands there twice."""
     order = np.lexsort((items.item, items.task, items.suite))
     keys = np.stack([items.suite.astype(object), items.task.astype(object), items.item.astype(object)], axis=1)[order]
     twice = (keys[1:] == keys[:-1]).all(axis=1)
@@ -190,7 +247,8 @@ def to_parquet(items: Items) -> bytes:
         raise ValueError(f"item {tuple(keys[1:][twice][0])} stands twice in the table")
     columns = [_column(getattr(items, name), kind, order) for name, kind in zip(_NAMES, SCHEMA.types, strict=True)]
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), sink, compression="zstd", write_statistics=False)
+    schema = SCHEMA.with_metadata(notes) if notes else SCHEMA
+    pq.write_table(pa.Table.from_arrays(columns, schema=schema), sink, compression="zstd", write_statistics=False)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
@@ -206,7 +264,20 @@ def from_parquet(data: bytes, key: str) -> Items:
     return Items(*(_array(table.column(name)) for name in SCHEMA.names))
 
 
+def notes_of(data: bytes, key: str) -> dict[str, str]:
+    """What was noted on the table as a whole; empty for held-out texts."""
+    try:
+        metadata = pq.read_schema(pa.BufferReader(data)).metadata or {}
+    except pa.ArrowException as error:
+        raise DataError(f"{key} is no item table: {error}") from None
+    return {name.decode(): note.decode() for name, note in metadata.items()}
+
+
 _NAMES = tuple(field.name for field in fields(Items))
+
+
+def _texts(values: Iterable[str]) -> Texts:
+    return np.array(list(values), dtype=np.str_)
 
 
 def _column(values: Any, kind: Any, order: Integers) -> Any:

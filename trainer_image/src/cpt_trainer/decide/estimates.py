@@ -99,6 +99,15 @@ def level(texts: Sequence[TextSums]) -> Estimated:
     )
 
 
+def combined(parts: Sequence[tuple[float, Estimated]]) -> Estimated:
+    """A sum of independent estimates, each with its coefficient."""
+    return Estimated(
+        value=math.fsum(coefficient * part.value for coefficient, part in parts),
+        variance=math.fsum(coefficient**2 * part.variance for coefficient, part in parts),
+        df=satterthwaite((coefficient**2 * part.variance, part.df) for coefficient, part in parts),
+    )
+
+
 def difference(texts: Sequence[TextSums], others: Sequence[TextSums]) -> Estimated:
     """Bits per byte of a model minus those of another, paired by item."""
     return level(minus(texts, others))
