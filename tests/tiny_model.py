@@ -1,4 +1,4 @@
-"""A Llama of random weights with a real tokenizer, in a folder as Hugging Face writes it: small, and of strong opinions.
+"""A Llama of random weights and strong opinions with a real tokenizer, in a folder as Hugging Face writes it.
 
 folder = tiny_llama(tmp_path / "model")
 scorer = scorer_of(folder)

@@ -1,11 +1,11 @@
 """Attention in which all rows see one prefix that was computed before: its keys and values are kept, and lent to rows.
 
-    memory = Memory()
-    decoder(prefix_1T, memory=memory)           each layer keeps its keys and values: 1 H P d
-    memory.lend()
-    decoder(rows_BT, mask_B1TK, memory=memory)  each layer sees those before its own: K = P + T
-    memory.extend()
-    decoder(next_B1, mask_B1TK, memory=memory)  sees them and keeps its own too: what greedy generation does
+    prefix = Memory(Use.KEEP)
+    decoder(prefix_1T, memory=prefix)           each layer keeps its keys and values: 1 H P d
+    lent = prefix.branch(Use.LEND)
+    decoder(rows_BT, mask_B1TK, memory=lent)    each layer sees those before its own: K = P + T
+    own = prefix.branch(Use.KEEP)
+    decoder(next_BT, mask_B1TK, memory=own)     sees them and keeps its own too: what greedy generation does
 
 It is registered with transformers under NAME, through its public interface of attention functions: no cache object of
 theirs is involved, so nothing is cropped, and the prefix is copied once for a layer that is being computed.
@@ -17,7 +17,7 @@ Shapes: B rows, T tokens, K seen tokens, P of them kept, H heads of keys and val
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any
@@ -41,9 +41,19 @@ class Use(Enum):
 class Memory:
     """Keys and values of tokens that were computed before, by layer."""
 
-    def __init__(self, use: Use = Use.KEEP) -> None:
-        self.use = use
+    def __init__(self, use: Use) -> None:
+        self._use = use
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def branch(self, use: Use) -> Memory:
+        """Another with the same beginning, which is not copied."""
+        other = Memory(use)
+        other._kept = dict(self._kept)
+        return other
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Forget all rows but these."""
+        self._kept = {layer: (key[rows], value[rows]) for layer, (key, value) in self._kept.items()}
 
     def before(self, layer: int, key_BHTd: Tensor, value_BHTd: Tensor) -> tuple[Tensor, Tensor]:
         """All that the layer's tokens may see, with theirs at the end."""
@@ -53,7 +63,7 @@ class Memory:
                 torch.cat([kept.expand(rows, -1, -1, -1), own], dim=2)
                 for kept, own in zip(self._kept[layer], (key_BHTd, value_BHTd), strict=True)
             )
-        if self.use is Use.KEEP:
+        if self._use is Use.KEEP:
             self._kept[layer] = (key_BHTd, value_BHTd)
         return key_BHTd, value_BHTd
 

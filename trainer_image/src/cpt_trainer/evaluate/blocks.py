@@ -1,4 +1,4 @@
-"""Which tokens go through the model together: cut by what is asked alone, never by who asks or how many ranks there are.
+"""Which tokens go through the model together: cut by what is asked alone, never by how many ranks there are.
 
     a subject's 100 questions of five shots     their first 520 tokens are equal: the prefix, once
                                                 what is left are 100 trees of about 85 tokens
@@ -13,16 +13,16 @@ Price: padding, under 2 % with real suites; each rank computes the prefix of a g
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cpt_trainer.evaluate.encode import Encoded, Tokens
-from cpt_trainer.evaluate.requests import Question
-from cpt_trainer.evaluate.tree import Tree, common_length, sort_key, tree_of
+from cpt_trainer.evaluate.encode import NOTHING, Encoded, Prompt, Tokens
+from cpt_trainer.evaluate.requests import Completion, Question
+from cpt_trainer.evaluate.sharing import Group, grouped
+from cpt_trainer.evaluate.tree import Tree, tree_of
 
-PREFIX_TOKENS_MIN = 32
-"""A prefix costs a pass of its own, in which there is little to do."""
+PROMPTS = 64
+"""That are answered together: a step of fewer takes as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,39 +61,49 @@ class Block:
         return max(sum(len(leaf.tree) for leaf in row) for row in self.rows)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptBlock:
+    """Completions that are made together."""
+
+    prefix: Tokens
+    """Seen by all of it; may be empty."""
+    numbers: tuple[int, ...]
+    """Of the completions."""
+    prompts: tuple[Tokens, ...]
+    """Behind the prefix."""
+
+
 def cut(questions: Sequence[Question], encoded: Sequence[Sequence[Encoded]], geometry: Geometry) -> list[Block]:
     """Each pair of each question is in one block."""
-    groups = _groups(questions, encoded) if geometry.share else {_NO_PREFIX: list(range(len(questions)))}
+    contexts = [[pair.context for pair in pairs] for pairs in encoded]
+    everything = Group(NOTHING, tuple(range(len(questions))))
     blocks: list[Block] = []
-    for key, members in groups.items():
-        shared = 0 if key == _NO_PREFIX else _shared(encoded, members)
-        leaves = [leaf for number in members for leaf in _leaves(number, encoded[number], shared, geometry)]
+    for group in grouped(questions, contexts) if geometry.share else [everything]:
+        shared = len(group.prefix)
+        leaves = [leaf for number in group.members for leaf in _leaves(number, encoded[number], shared, geometry)]
         leaves.sort(key=lambda leaf: (-len(leaf.tree), questions[leaf.question].task, questions[leaf.question].item))
-        prefix = encoded[members[0]][0].tokens[:shared]
-        blocks += (Block(prefix, rows) for rows in _packed(leaves, geometry))
+        blocks += (Block(group.prefix, rows) for rows in _packed(leaves, geometry))
     return blocks
 
 
-_NO_PREFIX = ("", "")
-
-
-def _groups(questions: Sequence[Question], encoded: Sequence[Sequence[Encoded]]) -> Mapping[tuple[str, str], list[int]]:
-    """Questions by what they share, in a fixed order; those that share little are one group."""
-    named: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for number, question in enumerate(questions):
-        named[question.task, question.prefix_group].append(number)
-    groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for name, members in sorted(named.items()):
-        is_worth = len(members) > 1 and _shared(encoded, members) >= PREFIX_TOKENS_MIN
-        groups[name if is_worth else _NO_PREFIX] += members
-    return groups
-
-
-def _shared(encoded: Sequence[Sequence[Encoded]], members: Sequence[int]) -> int:
-    """Tokens with which all contexts begin; one of each is left, so that what is predicted lies in rows."""
-    contexts = [pair.context for number in members for pair in encoded[number]]
-    first, last = min(contexts, key=sort_key), max(contexts, key=sort_key)
-    return min(common_length(first, last), min(map(len, contexts)) - 1)
+def cut_prompts(
+    completions: Sequence[Completion], prompts: Sequence[Prompt], geometry: Geometry
+) -> list[PromptBlock]:
+    """Each completion is in one block: the longest prompts first, at most PROMPTS, with room for their answers."""
+    contexts = [[prompt.tokens] for prompt in prompts]
+    everything = Group(NOTHING, tuple(range(len(completions))))
+    blocks: list[PromptBlock] = []
+    for group in grouped(completions, contexts) if geometry.share else [everything]:
+        order = sorted(
+            group.members, key=lambda n: (-len(prompts[n].tokens), completions[n].task, completions[n].item)
+        )
+        while order:
+            longest = len(prompts[order[0]].tokens) + completions[order[0]].tokens_max
+            rows = max(1, min(PROMPTS, geometry.block_tokens // longest))
+            texts = [prompts[number].tokens[len(group.prefix) :] for number in order[:rows]]
+            blocks.append(PromptBlock(group.prefix, tuple(order[:rows]), tuple(texts)))
+            order = order[rows:]
+    return blocks
 
 
 def _leaves(number: int, pairs: Sequence[Encoded], shared: int, geometry: Geometry) -> Iterator[Leaf]:

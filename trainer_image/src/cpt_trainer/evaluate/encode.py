@@ -28,7 +28,7 @@ _BATCH = 1024
 Tokens = npt.NDArray[np.int32]
 
 
-_NONE: Tokens = np.empty(0, np.int32)
+NOTHING: Tokens = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +74,7 @@ class Encoder:
         self._context_tokens = context_tokens
         self._truncate = truncate
         self._start = np.array([files.start], np.int32)
-        self._bos = _NONE if files.bos is None else np.array([files.bos], np.int32)
+        self._bos = NOTHING if files.bos is None else np.array([files.bos], np.int32)
         self._start_text = self._tokenizer.text_of(files.start)
 
     def questions(self, questions: Sequence[Question]) -> list[tuple[Encoded, ...]]:
@@ -100,7 +100,7 @@ class Encoder:
         """Without BOS."""
         distinct = [text for text in dict.fromkeys(texts) if text]
         ids = self._tokenizer.plain(distinct)
-        return {"": _NONE} | {text: found.astype(np.int32) for text, found in zip(distinct, ids, strict=True)}
+        return {"": NOTHING} | {text: found.astype(np.int32) for text, found in zip(distinct, ids, strict=True)}
 
     def _pair(self, texts: Mapping[str, Tokens], pair: Pair, whose: Question) -> Encoded:
         self._require_one_start(pair.context or pair.continuation, whose)
@@ -108,7 +108,7 @@ class Encoder:
         scored = len(whole) - len(context)
         begin = self._bos if pair.context else self._start
         if not pair.context and whole[:1] == self._start:
-            begin, scored = _NONE, scored - 1
+            begin, scored = NOTHING, scored - 1
         if scored < 1:
             raise DataError(
                 f"{_name(whose)}: its continuation {pair.continuation!r} has no token of its own behind its context; "

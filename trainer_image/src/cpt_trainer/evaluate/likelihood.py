@@ -2,8 +2,8 @@
 
     tokens, positions, mask of the block's rows -> hidden states -> the few that something is read behind -> logits
 
-The head is applied to those alone: of 8,192 tokens of five-shot questions to 96, of endings to a quarter. Log-probabilities
-are in fp32 whatever the model computes in, and are summed in fp64.
+The head is applied to those alone: of 8,192 tokens of five-shot questions to 96, of endings to a quarter.
+Log-probabilities are in fp32 whatever the model computes in, and are summed in fp64.
 
 Price: 256 MiB of logits at most.
 

@@ -25,10 +25,11 @@ import torch
 from cpt_api.values import Digest
 from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.attention import NAME, PLAIN, Memory, Use, attending, is_shareable
-from cpt_trainer.evaluate.blocks import Block, Geometry, cut
+from cpt_trainer.evaluate.blocks import Block, Geometry, PromptBlock, cut, cut_prompts
 from cpt_trainer.evaluate.encode import Encoder, Tokens
+from cpt_trainer.evaluate.generate import Voice, complete
 from cpt_trainer.evaluate.likelihood import answers, likelihoods, pass_of
-from cpt_trainer.evaluate.requests import Likelihood, Question
+from cpt_trainer.evaluate.requests import Completion, Likelihood, Question
 from cpt_trainer.model import Trainee, config_of
 from cpt_trainer.tokenizer import TokenizerFiles
 
@@ -124,6 +125,14 @@ class Scorer:
                 found[number][pair] = likelihood
         return [tuple(one for one in row if one is not None) for row in found]
 
+    def completions(self, completions: Sequence[Completion]) -> list[str]:
+        """The answer to each, in their order."""
+        texts = [""] * len(completions)
+        for block in self.prompt_blocks(completions):
+            for number, text in self.complete(block, completions):
+                texts[number] = text
+        return texts
+
     def blocks(self, questions: Sequence[Question]) -> list[Block]:
         """The passes that answer them."""
         encoded = self._encoder.questions(questions)
@@ -151,6 +160,24 @@ class Scorer:
                 )
         return scores
 
+    def prompt_blocks(self, completions: Sequence[Completion]) -> list[PromptBlock]:
+        """Completions that are made together."""
+        prompts = self._encoder.prompts(completions)
+        self._counts.cut_prompts += sum(prompt.dropped > 0 for prompt in prompts)
+        return cut_prompts(completions, prompts, self._geometry)
+
+    @torch.no_grad()
+    def complete(self, block: PromptBlock, completions: Sequence[Completion]) -> list[tuple[int, str]]:
+        """Number of the completion, and its text."""
+        voice = Voice(self._trainee.ask, self._encoder.decode, self._tokenizer.eos, self._dtype, self._device)
+        asked = [completions[number] for number in block.numbers]
+        with attending(config_of(self._trainee.lm), NAME):
+            memory = self._memory(block.prefix).branch(Use.KEEP)
+            texts, tokens, pairs = complete(voice, asked, block.prompts, len(block.prefix), memory)
+        self._counts.tokens += tokens
+        self._counts.pairs += pairs
+        return list(zip(block.numbers, texts, strict=True))
+
     @property
     def _attention(self) -> str:
         return NAME if self._geometry.share else PLAIN
@@ -165,8 +192,7 @@ class Scorer:
                 self._trainee.ask(lambda decoder, _: _keep(decoder, tokens_1T, memory))
                 self._counts.tokens += len(prefix)
                 self._counts.pairs += len(prefix) * (len(prefix) + 1) // 2
-            memory.use = Use.LEND
-            self._prefix = _Prefix(name, memory)
+            self._prefix = _Prefix(name, memory.branch(Use.LEND))
         return self._prefix.memory
 
     def _count(self, block: Block) -> None:
