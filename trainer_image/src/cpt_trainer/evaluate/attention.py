@@ -102,10 +102,15 @@ def attending(config: Any, name: str) -> Iterator[None]:
         config._attn_implementation = before  # noqa: SLF001 - no other way
 
 
-def is_shareable(config: Any) -> bool:
-    """Whether a token's keys and values depend on nothing but the tokens before it, and all later ones see them."""
+def keeps_all(config: Any) -> bool:
+    """Whether keys and values of a token depend on nothing but the tokens before it, and are kept."""
     rope = getattr(config, "rope_parameters", None) or {}
     kinds = {part.get("rope_type", "default") for part in (rope, *rope.values()) if isinstance(part, dict)}
-    layers = set(getattr(config, "layer_types", None) or ("full_attention",))
-    window = getattr(config, "sliding_window", None)
-    return window is None and layers == {"full_attention"} and not kinds & {"dynamic", "longrope"}
+    layers = set(getattr(config, "layer_types", None) or ())
+    return layers <= {"full_attention", "sliding_attention"} and not kinds & {"dynamic", "longrope"}
+
+
+def window_of(config: Any) -> int | None:
+    """How many tokens a token sees in some layer; None for all that the model can have."""
+    window: int | None = getattr(config, "sliding_window", None)
+    return window if window is not None and window < config.max_position_embeddings else None

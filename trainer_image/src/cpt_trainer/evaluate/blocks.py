@@ -37,6 +37,23 @@ class Geometry:
     """Prefixes and contexts are computed once; else each text has a row of its own."""
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What goes through the model, without padding."""
+
+    tokens: int
+    pairs: int
+    """Of tokens that see each other, each with itself."""
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.tokens + other.tokens, self.pairs + other.pairs)
+
+
+def work_of(tokens: int, before: int = 0) -> Work:
+    """A text behind others."""
+    return Work(tokens, tokens * before + tokens * (tokens + 1) // 2)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Leaf:
     """A tree, and whose it is."""
@@ -59,6 +76,13 @@ class Block:
     def row_tokens(self) -> int:
         """Of the longest row."""
         return max(sum(len(leaf.tree) for leaf in row) for row in self.rows)
+
+    @property
+    def work(self) -> Work:
+        """Without the prefix's own."""
+        trees = [leaf.tree for row in self.rows for leaf in row]
+        tokens = sum(map(len, trees))
+        return Work(tokens, sum(tree.pairs for tree in trees) + len(self.prefix) * tokens)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,17 +110,13 @@ def cut(questions: Sequence[Question], encoded: Sequence[Sequence[Encoded]], geo
     return blocks
 
 
-def cut_prompts(
-    completions: Sequence[Completion], prompts: Sequence[Prompt], geometry: Geometry
-) -> list[PromptBlock]:
+def cut_prompts(completions: Sequence[Completion], prompts: Sequence[Prompt], geometry: Geometry) -> list[PromptBlock]:
     """Each completion is in one block: the longest prompts first, at most PROMPTS, with room for their answers."""
     contexts = [[prompt.tokens] for prompt in prompts]
     everything = Group(NOTHING, tuple(range(len(completions))))
     blocks: list[PromptBlock] = []
     for group in grouped(completions, contexts) if geometry.share else [everything]:
-        order = sorted(
-            group.members, key=lambda n: (-len(prompts[n].tokens), completions[n].task, completions[n].item)
-        )
+        order = sorted(group.members, key=lambda n: (-len(prompts[n].tokens), completions[n].task, completions[n].item))
         while order:
             longest = len(prompts[order[0]].tokens) + completions[order[0]].tokens_max
             rows = max(1, min(PROMPTS, geometry.block_tokens // longest))
@@ -104,6 +124,12 @@ def cut_prompts(
             blocks.append(PromptBlock(group.prefix, tuple(order[:rows]), tuple(texts)))
             order = order[rows:]
     return blocks
+
+
+def prefix_work(blocks: Sequence[Block | PromptBlock]) -> Work:
+    """Each prefix once."""
+    distinct = {block.prefix.tobytes(): len(block.prefix) for block in blocks}
+    return sum((work_of(tokens) for tokens in distinct.values()), Work(0, 0))
 
 
 def _leaves(number: int, pairs: Sequence[Encoded], shared: int, geometry: Geometry) -> Iterator[Leaf]:

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.attention import Memory
+from cpt_trainer.evaluate.blocks import Work, work_of
 from cpt_trainer.evaluate.encode import Tokens
 from cpt_trainer.evaluate.requests import Completion
 
@@ -81,34 +82,29 @@ class _Writing:
     """Of the answers that have ended."""
     seen_BK: Tensor
     """Which of the tokens that were computed later ones see: all but padding."""
-    tokens: int
-    """Computed, without padding."""
-    pairs: int
-    """Of tokens that saw each other."""
 
 
 def complete(
     voice: Voice, completions: Sequence[Completion], prompts: Sequence[Tokens], before: int, memory: Memory
-) -> tuple[list[str], int, int]:
-    """The answer to each prompt, all of which stand behind `before` tokens of memory; what was computed for them."""
+) -> list[tuple[str, Work]]:
+    """The answer to each prompt, all of which stand behind `before` tokens of memory, and what was computed for it."""
     first, seen_BK = _first(voice, prompts, before, memory)
     rows = list(range(len(prompts)))
-    pairs = sum(before * len(prompt) + len(prompt) * (len(prompt) + 1) // 2 for prompt in prompts)
-    state = _Writing(rows, [[] for _ in rows], {}, seen_BK, sum(map(len, prompts)), pairs)
+    state = _Writing(rows, [[] for _ in rows], {}, seen_BK)
     _write(state, voice, first, completions)
     while len(state.texts) < len(prompts):
         _drop_ended(state, memory)
         _write(state, voice, _next(voice, state, prompts, before, memory), completions)
-        state.tokens += len(state.rows)
-        state.pairs += int(state.seen_BK.sum())
-    return [state.texts[number] for number in range(len(prompts))], state.tokens, state.pairs
+    return [
+        (state.texts[number], work_of(len(prompt) + len(state.answers[number]) - 1, before))
+        for number, prompt in enumerate(prompts)
+    ]
 
 
 def _write(state: _Writing, voice: Voice, step: Step, completions: Sequence[Completion]) -> None:
     """One token more for each row."""
     for row, token in zip(state.rows, voice.ask(step).tolist(), strict=True):
         if row in state.texts:
-            state.answers[row].append(voice.eos)
             continue
         if token == _NOT_FINITE:
             raise DataError(
@@ -164,7 +160,7 @@ def _next(voice: Voice, state: _Writing, prompts: Sequence[Tokens], before: int,
     """The newest token of each row."""
     own = torch.ones(len(state.rows), 1, dtype=torch.bool)
     state.seen_BK = torch.cat([state.seen_BK, own], dim=1)
-    answered = len(state.answers[state.rows[0]])
+    answered = max(len(state.answers[row]) for row in state.rows)  # a row that has ended stands still
     return Step(
         torch.tensor([[state.answers[row][-1]] for row in state.rows], device=voice.device),
         torch.tensor([[before + len(prompts[row]) + answered - 1] for row in state.rows], device=voice.device),

@@ -49,4 +49,3 @@ def grouped(requests: Sequence[Question | Completion], contexts: Sequence[Sequen
 def _shared(texts: Sequence[Tokens]) -> int:
     first, last = min(texts, key=sort_key), max(texts, key=sort_key)
     return min(common_length(first, last), min(map(len, texts)) - 1)
-
