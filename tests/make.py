@@ -89,7 +89,7 @@ def _products(spec: CPTTrialSpec) -> dict[str, Any]:
             return {"checkpoint": checkpoint, "held_out": tuple(_score(t.digest) for t in texts if t.digest)}
         case TrialType.EVALUATE:
             assert spec.evaluate
-            return {"held_out": tuple(_score(t.digest) for t in spec.evaluate.held_out if t.digest)}
+            return {"held_out": tuple(_score(t.digest) for t in spec.evaluate.texts if t.digest)}
         case TrialType.DECIDE:
             assert spec.decide
             return {"decision": make_decision(spec.decide)}

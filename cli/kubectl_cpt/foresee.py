@@ -181,7 +181,7 @@ def _products(spec: CPTTrialSpec, *, hopeful: bool) -> dict[str, Any]:
                 "held_out": tuple(_score(text.digest) for text in texts if text.digest),
             }
         case EvaluateWork() as work:
-            return {"held_out": tuple(_score(text.digest) for text in work.held_out if text.digest)}
+            return {"held_out": tuple(_score(text.digest) for text in work.texts if text.digest)}
         case DecideWork() as work:
             return {"decision": _IMAGINED[work.question](work, hopeful)}
         case _:

@@ -203,7 +203,7 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
     if trial.stage == SOUP:
         return _what_of_soup(spec)
     if spec.evaluate:
-        texts = len(spec.evaluate.held_out)
+        texts = len(spec.evaluate.texts)
         return (
             "merges of trunks, scored and not written" if spec.evaluate.merge else f"the base on {texts} held-out texts"
         )

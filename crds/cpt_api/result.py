@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from cpt_api.digest import input_digests
 from cpt_api.layout import PROGRESS_MAX_BYTES, RESULT_MAX_BYTES
 from cpt_api.model import Model, Name, Text, Uri
-from cpt_api.trial import PROXY_DATASETS_MAX, CPTTrialSpec, InputKind, Question, TrialType
+from cpt_api.trial import PROXY_DATASETS_MAX, CPTTrialSpec, InputKind, Question, SuiteName, TrialType
 from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
 
 M = TypeVar("M", bound=Model)
@@ -73,6 +73,38 @@ class HeldOutScore(Model):
     """Clusters."""
     bytes: Count
     """UTF-8 source bytes."""
+    table: Key
+    """The item table."""
+
+
+class GroupScore(Model):
+    """One number of a suite."""
+
+    group: Annotated[str, Field(max_length=63)]
+    """Which; the suite's first is its score."""
+    measure: Literal["Accuracy", "BitsPerByte"]
+    """The first is a share of right answers, above what guessing gives where the suite says so; the second falls."""
+    value: Bits
+    """The nested mean."""
+    standard_error: Bits
+    """Of it: strata are fixed, clusters vary."""
+
+
+class SuiteScore(Model):
+    """What a model scores on a suite."""
+
+    suite: SuiteName
+    """As the trial names it."""
+    digest: Digest
+    """Of all that the suite says."""
+    fingerprint: Digest
+    """Of how it was scored: tables are compared only where it is the same."""
+    groups: Annotated[tuple[GroupScore, ...], Field(min_length=1, max_length=16)]
+    """Its numbers, in its order."""
+    items: Count
+    """Rows of the table."""
+    warnings: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
+    """What is odd about the answers, and is allowed."""
     table: Key
     """The item table."""
 
@@ -526,6 +558,8 @@ class Result(Model):
     """Tokens, steps, losses: names in camelCase with their unit."""
     held_out: Annotated[tuple[HeldOutScore, ...], Field(max_length=64)] = ()
     """Scores at the end of the trial."""
+    suites: Annotated[tuple[SuiteScore, ...], Field(max_length=16)] = ()
+    """Evaluate: scores on suites."""
     resolved: Annotated[tuple[ResolvedInput, ...], Field(max_length=256)] = ()
     """Preflight: what every input is."""
     findings: Annotated[tuple[Finding, ...], Field(max_length=256)] = ()

@@ -180,7 +180,14 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
         _exactly_one("model", "segment"),
         _above_zero("what has a weight of 0 takes no part: remove it"),
     ),
-    EvaluateWork: (_exactly_one("model", "segment", "merge"),),
+    EvaluateWork: (
+        _exactly_one("model", "segment", "merge"),
+        Rule("has(self.heldOut) || has(self.suites)", "there is nothing to score on: name heldOut, suites or both"),
+        Rule(
+            "has(self.heldOut) == has(self.sequenceLength)",
+            "sequenceLength is the length of the windows of heldOut: they go together",
+        ),
+    ),
     Target: (_HELD_OUT,),
     Retention: (_HELD_OUT,),
     # values

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from cpt_api.conditions import Condition
@@ -63,6 +63,10 @@ class ModelRef(Model):
     """A Train trial that exports its end (one that starts from random weights), or a Merge trial."""
 
 
+SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([-.][a-z0-9]+)*$", max_length=63)]
+"""Such as gauntlet-v0.3."""
+
+
 # --- work blocks --------------------------------------------------------------------------------------------------
 
 
@@ -72,6 +76,7 @@ class InputKind(StrEnum):
     MODEL = "Model"
     TOKENIZER = "Tokenizer"
     DATASET = "Dataset"
+    ITEMS = "Items"
 
 
 class PreflightInput(Model):
@@ -80,7 +85,8 @@ class PreflightInput(Model):
     name: Name
     """How the findings and the trials that use it call it."""
     kind: InputKind
-    """Model: config, tokenizer and safetensors; Tokenizer: config and tokenizer without weights; Dataset: text."""
+    """Model: config, tokenizer and safetensors; Tokenizer: config and tokenizer without weights; Dataset: text; Items:
+    what suites ask, as `cpt-trainer evaluate --fetch-items` writes it."""
     uri: Uri
     """Where the files lie."""
     text_field: Annotated[str, Field(max_length=64)] = "text"
@@ -299,8 +305,17 @@ class MergeWork(Model):
     """Its config, tokenizer, tensors and their types are the output's; the first input's when absent."""
 
 
+class SuiteWork(Model):
+    """A suite of benchmarks, and where its items lie."""
+
+    suite: SuiteName
+    """One that is shipped, such as mmlu; or one of the user's, whose `<suite>.yaml` lies beside the items."""
+    items: Source
+    """Item files with their manifest."""
+
+
 class EvaluateWork(Model):
-    """Scores a model, a segment's end, or a merge that is never written, on held-out texts."""
+    """Scores a model, a segment's end, or a merge that is never written, on held-out texts and suites."""
 
     model: ModelRef | None = None
     """A base or a reference; exactly one of `model`, `segment` and `merge`."""
@@ -308,12 +323,19 @@ class EvaluateWork(Model):
     """The end of a Train trial."""
     merge: MergeWork | None = None
     """What a Merge trial of this block would write, bit for bit; nothing is written."""
-    held_out: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=64)]
+    held_out: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=64)] | None = None
     """Prepare trials whose held-out text is meant."""
-    sequence_length: Annotated[int, Field(ge=8, le=1_048_576)]
-    """Length of the windows."""
+    sequence_length: Annotated[int, Field(ge=8, le=1_048_576)] | None = None
+    """Length of the windows of held-out text."""
+    suites: Annotated[tuple[SuiteWork, ...], Field(min_length=1, max_length=16)] | None = None
+    """What else is asked."""
     precision: Precision = Precision.FLOAT32
     """Of compute."""
+
+    @property
+    def texts(self) -> tuple[TrialRef, ...]:
+        """The held-out texts, none where there are only suites."""
+        return self.held_out or ()
 
 
 class Question(StrEnum):
@@ -748,8 +770,8 @@ class Attempts(Model):
 class Score(Model):
     """A metric as text: numbers of a status are for reading."""
 
-    suite: Name
-    """Which."""
+    suite: SuiteName
+    """Which; a held-out text by its name."""
     score: Annotated[str, Field(max_length=32)]
     """Value."""
     stderr: Annotated[str | None, Field(max_length=32)] = None

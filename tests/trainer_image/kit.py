@@ -215,6 +215,10 @@ class Lab:
         spec = {"type": "Merge", "merge": {"inputs": inputs} | changes}
         return self.trial(CPTTrialSpec.model_validate(spec), attempt)
 
+    def spec(self, spec: Mapping[str, Any], attempt: int = 1) -> Trial:
+        """An attempt at what a manifest says."""
+        return self.trial(CPTTrialSpec.model_validate(spec), attempt)
+
     def trial(self, spec: CPTTrialSpec, attempt: int = 1) -> Trial:
         """An attempt at that spec."""
         document = TrialDocument(
