@@ -3,6 +3,7 @@
     in a pod    CPT_TRIAL='{"digest": …}' CPT_STORE=s3://cpt cpt-trainer train
     by hand     cpt-trainer prepare --trial trial.yaml --store ./store
     afterwards  cpt-trainer verify --trial decision.yaml --store ./store      takes a decision anew; writes nothing
+    without     cpt-trainer compare A B, cpt-trainer evaluate --list          see evaluate/commands.py
 
 What happens around a verb, whichever it is:
 
@@ -18,7 +19,6 @@ trial costs one GET.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import os
@@ -39,6 +39,7 @@ from cpt_api.exits import ExitCode
 from cpt_api.result import Outcome
 from cpt_api.trial import CPTTrialSpec, TrialDocument, TrialType
 from cpt_trainer.errors import ConfigError, Diverged, TrainerExit
+from cpt_trainer.options import Parser
 from cpt_trainer.output import watch
 from cpt_trainer.store import Address, open_address
 from cpt_trainer.trial import Trial
@@ -49,6 +50,10 @@ log = structlog.get_logger()
 VERBS = tuple(type_.value.lower() for type_ in TrialType)
 VERIFY = "verify"
 """The one verb that is not a trial's: it carries out nothing, and leaves nothing."""
+COMPARE = "compare"
+"""Two item tables; it needs no trial either."""
+_SUITES = frozenset({"--list", "--fetch-items"})
+"""Options of `evaluate` that are about suites, not about a model."""
 _LOG_SECONDS = 20.0
 """For the end of the output: it must not cost the grace that a pod has."""
 _CULPRIT_SECONDS = 3.0
@@ -86,6 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     configure_logs()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if _is_command(words):
+            from cpt_trainer.evaluate.commands import carry_out
+
+            carry_out(words, os.environ)
+            sys.exit(ExitCode.COMMITTED)
         verb, trial = _parse(words, os.environ)
         if verb == VERIFY:
             sys.exit(_verify(trial))
@@ -117,17 +127,15 @@ def configure_logs() -> None:
 # --- what is asked for ----------------------------------------------------------------------------------------------
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors are ends like any other."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see cpt-trainer --help")
+def _is_command(words: Sequence[str]) -> bool:
+    """Whether no trial is meant."""
+    return words[:1] == [COMPARE] or (words[:1] == ["evaluate"] and not _SUITES.isdisjoint(words))
 
 
 def _parse(words: Sequence[str], environment: Environment) -> tuple[str, Trial]:
-    parser = _Parser(prog="cpt-trainer", description="Carries out one trial: what its spec says, to its result.json.")
+    parser = Parser(prog="cpt-trainer", description="Carries out one trial: what its spec says, to its result.json.")
     verbs = (*VERBS, VERIFY)
-    parser.add_argument("verb", choices=verbs, metavar="VERB", help=", ".join(verbs))
+    parser.add_argument("verb", choices=verbs, metavar="VERB", help=", ".join((*verbs, COMPARE)))
     parser.add_argument("--trial", type=Path, metavar="FILE", help="a trial as YAML or JSON (in a pod: CPT_TRIAL)")
     parser.add_argument("--store", metavar="URI", help="s3://bucket[/prefix] or a folder (in a pod: CPT_STORE)")
     options = parser.parse_args(words)

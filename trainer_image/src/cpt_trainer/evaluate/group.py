@@ -43,6 +43,8 @@ class Leaf:
     """What guessing gives."""
     sums: TextSums
     """Right answers and items, or bits and bytes, by cluster."""
+    items: int
+    """How many."""
 
 
 def leaves(suite: Suite, group: Group, items: Items) -> tuple[Leaf, ...]:
@@ -119,7 +121,7 @@ def _leaves(category: str, benchmark: Benchmark, rows: Items, share: int) -> Ite
     offset = _baseline(benchmark, rows)
     above = 1 - offset if benchmark.rescale else 1.0
     for part in parts:
-        yield Leaf(category, benchmark.task, 1 / (share * len(parts) * above), offset, text_sums(part))
+        yield Leaf(category, benchmark.task, 1 / (share * len(parts) * above), offset, text_sums(part), len(part))
 
 
 def _baseline(benchmark: Benchmark, rows: Items) -> float:

@@ -41,7 +41,7 @@ Place = tuple[int | str, ...]
 """Keys and numbers that lead to a part of a suite."""
 
 
-class Misplaced(ValueError):
+class MisplacedError(ValueError):
     """What is wrong lies deeper than where it was noticed."""
 
     def __init__(self, place: Place, message: str) -> None:
@@ -315,7 +315,7 @@ class Group(Model):
     def _baselines_belong_to_accuracy(self) -> Self:
         for place, benchmark in self.benchmarks():
             if self.measure is Measure.BITS_PER_BYTE and benchmark.baseline is not None:
-                raise Misplaced((*place, "baseline"), "it is a share of right answers: bits per byte have none")
+                raise MisplacedError((*place, "baseline"), "it is a share of right answers: bits per byte have none")
         _require_unique("category", [category.name for category in self.categories])
         return self
 
@@ -350,7 +350,7 @@ class Suite(Model):
         for number, group in enumerate(self.groups):
             for place, benchmark in group.benchmarks():
                 if problem := _unfit(group, benchmark, tasks.get(benchmark.task)):
-                    raise Misplaced(("groups", number, *place, "task"), problem)
+                    raise MisplacedError(("groups", number, *place, "task"), problem)
         return self
 
     def task(self, name: str) -> Task:

@@ -17,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from cpt_trainer.errors import ConfigError
-from cpt_trainer.evaluate.suite import Misplaced, Place, Suite
+from cpt_trainer.evaluate.suite import MisplacedError, Place, Suite
 
 _SHIPPED = files("cpt_trainer.evaluate") / "suites"
 _SUFFIX = ".yaml"
@@ -44,11 +44,11 @@ def read_suite(name: str) -> Suite:
 def parse_suite(text: str, file: str) -> Suite:
     """What the text says; raises ConfigError with the line of what is wrong."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=yaml.CSafeLoader)
         if not isinstance(root, yaml.MappingNode):
             raise ConfigError(f"{file}:1: a suite is a mapping with name, version, description, tasks and groups")
         _require_single_keys(root, file)
-        content = yaml.safe_load(text)
+        content = yaml.load(text, Loader=yaml.CSafeLoader)  # noqa: S506 - a safe one, in C
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{file}:{line}: {error.problem}") from None
@@ -59,7 +59,7 @@ def parse_suite(text: str, file: str) -> Suite:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         cause = first.get("ctx", {}).get("error")
-        where, line = _place(root, (*first["loc"], *(cause.place if isinstance(cause, Misplaced) else ())))
+        where, line = _place(root, (*first["loc"], *(cause.place if isinstance(cause, MisplacedError) else ())))
         reason = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{file}:{line}: {where + ': ' if where else ''}{reason}") from None
 
