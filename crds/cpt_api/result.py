@@ -31,7 +31,8 @@ def _relative(key: str) -> str:
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Bits = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
+BITS_MAX = 1e9
+Bits = Annotated[float, Field(allow_inf_nan=False, ge=-BITS_MAX, le=BITS_MAX)]
 """Bits per byte, or a difference of such; bounded, so that it has a short text in every status."""
 Count = Annotated[int, Field(ge=0, le=2**53)]
 """What a status can hold as a 64-bit integer, and JavaScript as a number."""
