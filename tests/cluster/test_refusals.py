@@ -151,6 +151,16 @@ NEW_TRIALS = [
         id="two things to evaluate",
     ),
     pytest.param(
+        changed(changed(EVALUATE, "evaluate.heldOut", None), "evaluate.sequenceLength", None),
+        "there is nothing to score on: name heldOut, suites or both",
+        id="nothing to score on",
+    ),
+    pytest.param(
+        changed(EVALUATE, "evaluate.sequenceLength", None),
+        "sequenceLength is the length of the windows of heldOut: they go together",
+        id="windows of no length",
+    ),
+    pytest.param(
         changed(TRAIN, "train.start.segment", {"digest": DIGEST}),
         "expected exactly one of model, segment and random",
         id="two starts",

@@ -92,6 +92,17 @@ def test_digests(experiment: str, name: str, protocol: int) -> None:
     assert text == path.read_text()
 
 
+@pytest.mark.parametrize("protocol", sorted(KNOWN_PROTOCOLS))
+def test_digests_of_hand_written_trials(protocol: int) -> None:
+    """What is asked of a model, and where its items lie, is in the digest."""
+    path = GOLDEN / f"digests-evaluation-protocol-{protocol}.txt"
+    trials = by_hand(EXAMPLES / "evaluation/trials.yaml", protocol)
+    text = "".join(f"{trial_digest(spec)} {spec.type} {name}\n" for name, spec in trials)
+    if os.environ.get("CPT_WRITE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
 @pytest.mark.parametrize(("less", "more"), [("screening", "durations"), ("durations", "soup"), ("durations", "mix")])
 def test_examples_share(less: str, more: str) -> None:
     """What one example prepares and trains is not done again by the next; decisions and reports may be about more."""
