@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from cpt_operator.plan.durations import STAGE as DURATIONS
 from cpt_operator.plan.mixing import STAGE as MIXING
 from cpt_operator.plan.mixrecipe import MixRecipe
 from cpt_operator.plan.mixsweep import STAGE as MIX_SWEEP
-from cpt_operator.plan.recipe import Recipe
+from cpt_operator.plan.recipe import Recipe, further
+from cpt_operator.plan.repeat import STAGE as SCALING
 from cpt_operator.plan.soup import STAGE as SOUP
 from kubectl_cpt.bill import CONVENTION, Bill, Prices
 from kubectl_cpt.changes import Change, changes
@@ -162,6 +163,8 @@ def _summary(recipe: Recipe) -> str:
         stages.append(_summary_of_mix(recipe.mix))
     if recipe.soup_weights:
         stages.append(f"means with the base of weight {', '.join(map(str, recipe.soup_weights))}")
+    if recipe.scaling:
+        stages.append(f"the same on {', '.join(model.name for model in recipe.scaling)}")
     return ", then ".join(stages)
 
 
@@ -196,12 +199,12 @@ def _grouped(forecast: Forecast, trials: Sequence[PlannedTrial]) -> dict[tuple[s
 def _what(forecast: Forecast, trial: PlannedTrial) -> str:
     """The same for trials that belong together, and the same whatever survives."""
     recipe, spec = forecast.recipe, trial.spec
+    if of_stage := _OF_STAGE.get(trial.stage):
+        return of_stage(trial)
     if isinstance(spec.work, PreflightWork):
         return f"looks at {len(spec.work.inputs)} inputs"
     if spec.prepare:
         return f"tokenises {len(recipe.trained_on) + len(recipe.held_out)} texts"
-    if trial.stage == SOUP:
-        return _what_of_soup(spec)
     if spec.evaluate:
         texts = len(spec.evaluate.held_out)
         return (
@@ -228,7 +231,8 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
     return f"{at}: arms (trunk and cooled branch)"
 
 
-def _what_of_soup(spec: CPTTrialSpec) -> str:
+def _what_of_soup(trial: PlannedTrial) -> str:
+    spec = trial.spec
     if spec.decide:
         return "decision: which mean of the base and a trained model is best"
     if spec.merge:
@@ -238,6 +242,21 @@ def _what_of_soup(spec: CPTTrialSpec) -> str:
         if spec.evaluate and spec.evaluate.merge
         else "what was written, scored again"
     )
+
+
+def _what_of_scaling(trial: PlannedTrial) -> str:
+    """By model: what stands before the colon of its segments."""
+    spec = trial.spec
+    if spec.prepare:
+        return "tokenises texts for further bases"
+    if spec.evaluate:
+        return "further bases on held-out texts"
+    if spec.decide:
+        return "decisions: which rate on each, and what it is worth"
+    return f"{trial.title.partition(':')[0]}: two rates to the first rung, one to the end"
+
+
+_OF_STAGE: Mapping[str, Callable[[PlannedTrial], str]] = {SOUP: _what_of_soup, SCALING: _what_of_scaling}
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
@@ -255,6 +274,8 @@ def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: Bill) -> Iterator[s
     if len(recipe.rates) == 1 and recipe.has_sweep:
         yield f"there is one learning rate, {recipe.rates[0]}: nothing to compare"
     yield from _budget(spec.budget or Budget(), most)
+    if spec.recipe.scaling:
+        yield from _axis(spec)
     yield from _sizes(spec, recipe)
     yield from _repetitions(spec, recipe)
     yield from _of_the_mix(recipe)
@@ -266,6 +287,18 @@ def _budget(budget: Budget, most: Bill) -> Iterator[str]:
         yield f"budget.tokens is {budget.tokens}, up to {amount(most.tokens)} tokens may be needed: {end}"
     if budget.gpu_hours is not None and most.gpu_hours is not None and budget.gpu_hours < most.gpu_hours:
         yield f"budget.gpuHours is {budget.gpu_hours}, up to {hours(most.gpu_hours)} may be needed: {end}"
+
+
+def _axis(spec: CPTExperimentSpec) -> Iterator[str]:
+    """What the compute-equivalent gain needs."""
+    bases = {
+        "model": spec.model.pretraining_tokens,
+        **{model.name: model.pretraining_tokens for model in further(spec)},
+    }
+    if sum(tokens is not None for tokens in bases.values()) < 2:
+        yield "fewer than two bases have pretrainingTokens: there will be no compute-equivalent gain"
+    elif unknown := [name for name, tokens in bases.items() if tokens is None]:
+        yield f"{', '.join(unknown)}: without pretrainingTokens there is no compute-equivalent gain of it"
 
 
 def _sizes(spec: CPTExperimentSpec, recipe: Recipe) -> Iterator[str]:
@@ -314,6 +347,8 @@ def _notes(document: Document[CPTExperimentSpec], manifests: Manifests, forecast
         yield f"where a fitted optimum lies outside the grid one rate is added: at most {amount(extra)} tokens more"
     if more := forecast.tokens_of_more_controls:
         yield f"where datasets drop a rate at different rungs its control has more ends: at most {amount(more)} tokens"
+    if forecast.recipe.scaling:
+        yield "tokens on further bases have the price of those on the base: larger bases cost more"
     base = document.spec.model.trial_name
     if base and not any(trial.name == base for trial in manifests.trials):
         yield f"the base is made by CPTTrial {base}, which is not in these files: its cost is not counted"
@@ -330,3 +365,5 @@ def _at_least(recipe: Recipe) -> Iterator[str]:
         yield "no duration after the second is worth it"
     if recipe.soup_weights:
         yield "no soup is released"
+    if recipe.scaling and not recipe.on_undecided:
+        yield "no arm is better than the base"

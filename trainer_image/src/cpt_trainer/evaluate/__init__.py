@@ -56,7 +56,12 @@ def run(trial: Trial) -> None:
         trial,
         outputs=tuple(outputs),
         held_out=tuple(found),
-        numbers={"tokens": tokens, "attemptSeconds": seconds, "torchThreads": process.threads},
+        numbers={
+            "tokens": tokens,
+            "attemptSeconds": seconds,
+            "torchThreads": process.threads,
+            "parameters": sum(parameter.numel() for parameter in trainee.lm.parameters()),  # tied ones once
+        },
         flops=flops,
         gpu_seconds=process.gpus * seconds,
     )
