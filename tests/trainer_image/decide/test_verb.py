@@ -96,7 +96,7 @@ def make_trial(store: Store) -> Trial:
     )
 
 
-def sizes(store: FolderStore, **changes: Any) -> Trial:
+def sizes(store: Store, **changes: Any) -> Trial:
     """A question about two bases, of which the larger one has a tokenizer, and so a text, of its own."""
     other = make_digest("target of larger")
     plant(store, BASE, 3.0, numbers={"parameters": 1e6})
@@ -118,7 +118,7 @@ def sizes(store: FolderStore, **changes: Any) -> Trial:
     return decided(store, {"question": "Scaling", "target": target, "baseline": {"digest": BASE}, "models": models})
 
 
-def decided(store: FolderStore, work: dict[str, Any]) -> Trial:
+def decided(store: Store, work: dict[str, Any]) -> Trial:
     """A Decide trial."""
     spec = CPTTrialSpec.model_validate({"type": "Decide", "protocol": 1, "decide": work})
     document = {"namespace": NAMESPACE, "name": "t", "digest": trial_digest(spec), "attempt": 1, "protocol": 1}
