@@ -17,7 +17,8 @@ from cpt_api.result import Outcome as Ending
 from cpt_api.trial import CPTTrialSpec, DecideWork, PrepareWork, Question, TrialType
 from cpt_api.values import Digest
 from cpt_operator.plan import Failed, Outcome, Plan, Succeeded
-from cpt_operator.plan.recipe import InvalidRecipeError, resolve
+from cpt_operator.plan.lengths import InvalidRecipeError
+from cpt_operator.plan.recipe import resolve
 from cpt_operator.plan.scaling import equivalent_words
 from make import make_decision, make_digest, make_experiment, make_result, make_scaled, make_screened, outcome_diverged
 from planned import World, good, reason_of

@@ -238,7 +238,8 @@ def _naive(recipe: Recipe, found: _Found | None = None) -> Tokens:
     lasting = [name for name in names if not known or (found and name in found.survivors)]
     mix = recipe.mix
     mixed = mix.naive if mix and mix.is_swept and (lasting or mix.strategy is MixStrategy.EXPLICIT) else 0
-    scaled = 0 if found and found.scaling is NOTHING else naive_tokens(recipe)
+    scaling = found.scaling if found else None
+    scaled = 0 if scaling is NOTHING else naive_tokens(recipe, scaling.course if scaling else None)
     return Tokens(swept + len(lasting) * sum(recipe.durations) + mixed + scaled)
 
 

@@ -46,6 +46,8 @@ class Scaling(StageState):
     """The base first, then by name; what has no answer yet has no numbers."""
     names: Mapping[Digest, str] = field(default_factory=dict)
     """Of models, by the Evaluate trial of their base."""
+    course: Course | None = None
+    """What is repeated; None while that is open, and where nothing is."""
 
 
 NOTHING = Scaling(sentence="no arm is better than the base: there is nothing to repeat", decided=True)
@@ -58,6 +60,7 @@ def plan_scaling(segments: Segments, course: Course, controls: Controls) -> Scal
     taken = {segments.baseline: BASE}
     seen = [_look(segments, course, model, taken) for model in sorted(recipe.further, key=lambda model: model.name)]
     found = Scaling(
+        course=course,
         names=taken,
         failures=tuple(text for one in seen for text in one.failures),
         obstacle=next((one.obstacle for one in seen if one.obstacle), None),
@@ -105,11 +108,15 @@ def tokens_at_most(recipe: Recipe) -> Tokens:
     return Tokens(sum(_of_one(recipe, model, longest) for model in recipe.scaling))
 
 
-def naive_tokens(recipe: Recipe) -> Tokens:
-    """The study's protocol: both sweeps again on every model, each point its own run."""
-    swept = len(recipe.rates) * recipe.rungs[-1] + sum(recipe.durations)
+def naive_tokens(recipe: Recipe, course: Course | None) -> Tokens:
+    """The study's protocol: both sweeps of what is repeated again on every model, each point its own run.
+
+    `course`: None while that is open; then it is the mix, where there is a sweep of one.
+    """
     mix = recipe.mix
-    return Tokens(len(recipe.scaling) * (mix.naive if mix and mix.is_swept else swept))
+    if mix and mix.is_swept and (course is None or course.subject.dataset is None):
+        return Tokens(len(recipe.scaling) * mix.naive)
+    return Tokens(len(recipe.scaling) * (len(recipe.rates) * recipe.rungs[-1] + sum(recipe.durations)))
 
 
 def _of_one(recipe: Recipe, model: Reference, end: Tokens) -> int:
