@@ -36,6 +36,8 @@ _GROWING = (
     "references",
 )
 """Lists that may be appended to."""
+_BEGINNING = ("recipe.scaling.models", "references")
+"""The same where there was none."""
 _STAGES = (
     "recipe.learningRateSweep",
     "recipe.durationSweep",
@@ -108,7 +110,8 @@ def _judged(change: Change, live: CPTExperimentSpec) -> Change:
     if grown is None or _MODEL_RESOURCES.match(change.path):
         return change
     is_item = change.path.startswith(f"{grown}[") and change.path.endswith("]")
-    if change.sign != "+" or not is_item:
+    is_first = change.path == grown and grown in _BEGINNING
+    if change.sign != "+" or not (is_item or is_first):
         return Change(REFUSED, change.path, f"{change.what or change.sign} (items may only be added)")
     for field, word, before in _lengths(live):
         if grown == field and Tokens.parse(change.what) < max(before):

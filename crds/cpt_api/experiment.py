@@ -259,7 +259,7 @@ class Scaling(Model):
     """
 
     models: Annotated[tuple[ScalingModel, ...], Field(max_length=16)] | None = None
-    """More may be appended; none: only the base's own recipe is held against the line of `references`."""
+    """More may be appended. Without any only the base's own recipe is held against the line of `references`."""
 
 
 class Recipe(Model):

@@ -103,11 +103,16 @@ def _immutable(fields: Iterable[str], kind: str) -> tuple[Rule, ...]:
     )
 
 
-def _append_only(field: str, same: str) -> Rule:
-    """Items may be added; `same` says in CEL when the new item s is the old item o."""
+def _append_only(field: str, same: str, *, may_begin: bool = False) -> Rule:
+    """Items may be added; `same` says in CEL when the new item s is the old item o.
+
+    `may_begin`: no list is an empty one, not one with defaults.
+    """
+    kept = f"oldSelf.{field}.all(o, self.{field}.exists(s, {same}))"
     return Rule(
-        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || "
-        f"oldSelf.{field}.all(o, self.{field}.exists(s, {same})))",
+        f"!has(oldSelf.{field}) || (has(self.{field}) && {kept})"
+        if may_begin
+        else f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || {kept})",
         "items may be added, not removed or changed; create an experiment with a new name",
         field_path=f".{field}",
     )
@@ -229,7 +234,7 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
         ),
         _append_only("weights", "s == o"),
     ),
-    Scaling: (_append_only("models", "s.name == o.name"),),
+    Scaling: (_append_only("models", "s.name == o.name", may_begin=True),),
     DecideWork: (
         Rule(
             "(has(self.datasets) && self.datasets.size() > 0) == (self.question != 'Scaling')",
@@ -267,19 +272,14 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
                 "immutable; create an experiment with a new name",
                 field_path=f".{field}",
             )
-            for field in ("learningRateSweep", "durationSweep", "mixSweep", "soup")
-        ),
-        Rule(
-            "has(self.scaling) == has(oldSelf.scaling)",
-            "immutable; create an experiment with a new name",
-            field_path=".scaling",
+            for field in ("learningRateSweep", "durationSweep", "mixSweep", "soup", "scaling")
         ),
     ),
     Dataset: (Rule("self == oldSelf", "immutable; add a dataset under another name, or create a new experiment"),),
     CPTExperimentSpec: (
         *_immutable(("model", "replay", "evaluation", "training"), "an experiment"),
         _append_only("datasets", "s.name == o.name"),
-        _append_only("references", "s.name == o.name"),
+        _append_only("references", "s.name == o.name", may_begin=True),
         Rule(
             "!has(self.references) || has(self.recipe.scaling)",
             "references are compared in recipe.scaling: add that, 'scaling: {}' compares the base's recipe with them",

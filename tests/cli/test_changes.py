@@ -139,3 +139,14 @@ def test_models(models: list[dict[str, Any]], want: list[str]) -> None:
         return make_experiment(recipe=SPEC["recipe"] | {"scaling": {"models": models}})
 
     assert list(map(str, changes(spec([{"name": "a", "uri": "s3://cpt/a"}]), spec(models)))) == want
+
+
+def test_first_models() -> None:
+    """Where there is a scaling without models, and without references, both may come later."""
+    live = make_experiment(recipe=SPEC["recipe"] | {"scaling": {}})
+    model = {"name": "a", "uri": "s3://cpt/a"}
+    wanted = make_experiment(
+        recipe=SPEC["recipe"] | {"scaling": {"models": [model]}}, references=[{**model, "name": "b"}]
+    )
+    assert sorted(map(str, changes(live, wanted))) == ["+ recipe.scaling.models", "+ references"]
+    assert all(change.sign == "!" for change in changes(wanted, live))
