@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cpt_api.experiment import Budget, CPTExperimentSpec
 from cpt_api.trial import CPTTrialSpec, PreflightWork, TrialType
-from cpt_operator.plan import PlannedTrial
+from cpt_operator.plan import Plan, PlannedTrial
 from cpt_operator.plan.durations import STAGE as DURATIONS
 from cpt_operator.plan.mixing import STAGE as MIXING
 from cpt_operator.plan.mixrecipe import MixRecipe
@@ -114,7 +115,9 @@ def preview(
     """Forecast one experiment, and compare it with the live one. ManifestError when it contradicts itself."""
     forecast = foresee(document)
     recipe = forecast.recipe
-    least, most = (Bill.of(tokens(plan.trials), prices) for plan in (forecast.least, forecast.most))
+    plans = (forecast.least, forecast.most)
+    least, most = (Bill.of(tokens(plan.trials), prices, _elsewhere(plan)) for plan in plans)
+    naive_least, naive = (Bill.of(int(plan.tokens_naive), prices, _naive_elsewhere(recipe, plan)) for plan in plans)
     return Preview(
         name=document.name,
         namespace=document.namespace,
@@ -123,12 +126,26 @@ def preview(
         trials=tuple(Line(t.stage, t.spec.type, t.title, int(t.tokens)) for t in forecast.most.trials),
         least=least,
         most=most,
-        naive=Bill.of(int(forecast.most.tokens_naive), prices),
-        naive_least=Bill.of(int(forecast.least.tokens_naive), prices),
+        naive=naive,
+        naive_least=naive_least,
         warnings=tuple(_warnings(document.spec, recipe, most)),
-        notes=tuple(_notes(document, manifests, forecast)),
+        notes=tuple(_notes(document, manifests, forecast, prices)),
         changes=tuple(changes(live, document.spec)) if live else None,
     )
+
+
+def _elsewhere(plan: Plan) -> Counter[str]:
+    """Tokens that are trained on further bases: their names stand before the colon of such segments."""
+    found: Counter[str] = Counter()
+    for trial in plan.trials:
+        if trial.stage == SCALING and trial.tokens:
+            found[trial.title.partition(":")[0]] += trial.tokens
+    return found
+
+
+def _naive_elsewhere(recipe: Recipe, plan: Plan) -> dict[str, int]:
+    """The same of the study's protocol."""
+    return {model.name: int(plan.tokens_naive_elsewhere) for model in recipe.scaling}
 
 
 def by_hand(trials: Sequence[Document[CPTTrialSpec]]) -> list[Row]:
@@ -337,7 +354,9 @@ def _of_the_mix(recipe: Recipe) -> Iterator[str]:
             yield f"{late}: what follows is not read"
 
 
-def _notes(document: Document[CPTExperimentSpec], manifests: Manifests, forecast: Forecast) -> Iterator[str]:
+def _notes(
+    document: Document[CPTExperimentSpec], manifests: Manifests, forecast: Forecast, prices: Prices
+) -> Iterator[str]:
     """What the numbers above do not say."""
     yield f"names and digests are {UNRESOLVED} until Preflight has seen the inputs; equal trials that exist are free"
     if least := list(_at_least(forecast.recipe)):
@@ -347,8 +366,10 @@ def _notes(document: Document[CPTExperimentSpec], manifests: Manifests, forecast
         yield f"where a fitted optimum lies outside the grid one rate is added: at most {amount(extra)} tokens more"
     if more := forecast.tokens_of_more_controls:
         yield f"where datasets drop a rate at different rungs its control has more ends: at most {amount(more)} tokens"
-    if forecast.recipe.scaling:
-        yield "tokens on further bases have the price of those on the base: larger bases cost more"
+    unknown = [model.name for model in forecast.recipe.scaling if model.name not in prices.further]
+    if unknown and prices != Prices():
+        sizes = " ".join(f"--parameters-of {name}=COUNT" for name in unknown)
+        yield f"what training on further bases costs hangs on their sizes: --parameters COUNT {sizes}"
     base = document.spec.model.trial_name
     if base and not any(trial.name == base for trial in manifests.trials):
         yield f"the base is made by CPTTrial {base}, which is not in these files: its cost is not counted"

@@ -41,6 +41,7 @@ from cpt_operator.plan.subjects import MIX, of_datasets
 from cpt_operator.plan.sweep import Sweep, plan_sweep, replicated
 from cpt_operator.plan.trials import Trials
 from cpt_operator.plan.types import (
+    NO_TOKENS,
     Context,
     Failed,
     Finding,
@@ -108,6 +109,7 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes, earlier:
         best=best,
         tokens_ahead=Tokens(sum(stage.tokens_ahead for stage in found.all)),
         tokens_naive=naive,
+        tokens_naive_elsewhere=_naive_elsewhere(recipe, found),
         operations=operations_of(segments),
         finding=finding,
         # a failed report is an end too
@@ -238,9 +240,14 @@ def _naive(recipe: Recipe, found: _Found | None = None) -> Tokens:
     lasting = [name for name in names if not known or (found and name in found.survivors)]
     mix = recipe.mix
     mixed = mix.naive if mix and mix.is_swept and (lasting or mix.strategy is MixStrategy.EXPLICIT) else 0
-    scaling = found.scaling if found else None
-    scaled = 0 if scaling is NOTHING else naive_tokens(recipe, scaling.course if scaling else None)
+    scaled = len(recipe.scaling) * _naive_elsewhere(recipe, found)
     return Tokens(swept + len(lasting) * sum(recipe.durations) + mixed + scaled)
+
+
+def _naive_elsewhere(recipe: Recipe, found: _Found | None) -> Tokens:
+    """Of these, on each further base."""
+    scaling = found.scaling if found else None
+    return NO_TOKENS if scaling is NOTHING else naive_tokens(recipe, scaling.course if scaling else None)
 
 
 def _baseline(inputs: Inputs, trials: Trials) -> Digest:

@@ -109,14 +109,14 @@ def tokens_at_most(recipe: Recipe) -> Tokens:
 
 
 def naive_tokens(recipe: Recipe, course: Course | None) -> Tokens:
-    """The study's protocol: both sweeps of what is repeated again on every model, each point its own run.
+    """Of one model, by the study's protocol: both sweeps of what is repeated again, each point its own run.
 
     `course`: None while that is open; then it is the mix, where there is a sweep of one.
     """
     mix = recipe.mix
     if mix and mix.is_swept and (course is None or course.subject.dataset is None):
-        return Tokens(len(recipe.scaling) * mix.naive)
-    return Tokens(len(recipe.scaling) * (len(recipe.rates) * recipe.rungs[-1] + sum(recipe.durations)))
+        return Tokens(mix.naive)
+    return Tokens(len(recipe.rates) * recipe.rungs[-1] + sum(recipe.durations))
 
 
 def _of_one(recipe: Recipe, model: Reference, end: Tokens) -> int:

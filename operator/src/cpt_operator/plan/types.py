@@ -137,6 +137,8 @@ class Plan:
     """That trials which are not known yet will train at most."""
     tokens_naive: Tokens = NO_TOKENS
     """By the study's protocol: each point of each sweep its own run."""
+    tokens_naive_elsewhere: Tokens = NO_TOKENS
+    """Of these, on each further base of a scaling."""
     operations: Operations = NO_OPERATIONS
     """Of trials that were not reused."""
     finding: Finding | None = None
