@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpt_api.experiment import Budget, CPTExperimentSpec
-from cpt_api.trial import CPTTrialSpec, PreflightWork, TrialType
+from cpt_api.trial import CPTTrialSpec, PreflightWork, Question, TrialType
 from cpt_operator.plan import Plan, PlannedTrial
 from cpt_operator.plan.durations import STAGE as DURATIONS
 from cpt_operator.plan.mixing import STAGE as MIXING
@@ -268,9 +268,10 @@ def _what_of_scaling(trial: PlannedTrial) -> str:
         return "tokenises texts for further bases"
     if spec.evaluate:
         return "further bases on held-out texts"
-    if spec.decide:
-        return "decisions: which rate on each, and what it is worth"
-    return f"{trial.title.partition(':')[0]}: two rates to the first rung, one to the end"
+    if spec.decide and spec.decide.question is Question.SCALING:
+        return "decision: what it is worth on each"
+    model = trial.title.partition(":")[0]
+    return f"{model}: decision: which rate" if spec.decide else f"{model}: two rates to the first rung, one to the end"
 
 
 _OF_STAGE: Mapping[str, Callable[[PlannedTrial], str]] = {SOUP: _what_of_soup, SCALING: _what_of_scaling}

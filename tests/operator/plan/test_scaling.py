@@ -15,7 +15,7 @@ from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.result import Equivalent, Finding, Verdict
 from cpt_api.result import Outcome as Ending
 from cpt_api.trial import CPTTrialSpec, DecideWork, PrepareWork, Question, TrialType
-from cpt_api.values import Digest
+from cpt_api.values import Digest, LearningRate
 from cpt_operator.plan import Failed, Outcome, Plan, Succeeded
 from cpt_operator.plan.lengths import InvalidRecipeError
 from cpt_operator.plan.recipe import resolve
@@ -29,6 +29,7 @@ MODELS: list[dict[str, Any]] = [
 ]
 REFERENCES = [{"name": "huge", "uri": "s3://cpt/huge", "pretrainingTokens": "2T"}]
 SWEEP = {"learningRates": ["1e-4", "1e-3"], "rungs": ["10240", "20480"]}
+RATE = LearningRate.parse("3e-5")
 
 
 def scaled(models: list[dict[str, Any]] | None = None, stages: dict[str, Any] | None = None, **changes: Any) -> Any:
@@ -188,6 +189,16 @@ class TestQuestion:
         assert legend is not None
         assert {"base", "large", "small", "huge"} < {entry.name for entry in legend.names}
 
+    def test_a_model_that_is_called_like_the_mix(self) -> None:
+        """A page has one name for one thing."""
+        stages = {"durationSweep": {"durations": ["20480"]}, "mixing": {"strategy": "Uniform"}, "mixSweep": {}}
+        done = World(scaled([{"name": "the-mix", "uri": "s3://cpt/large"}], stages)).run()
+        (legend,) = [trial.spec.run.legend for trial in done.trials if trial.spec.report]
+        assert legend is not None
+        names = [entry.name for entry in legend.names]
+        assert {"the-mix", "the-mix-2"} < set(names)
+        assert len(names) == len(set(names))
+
     def test_order_of_the_manifest(self) -> None:
         """Models the other way round: the same trials."""
         same, other = (
@@ -244,7 +255,68 @@ class TestAnswers:
     def test_naive(self) -> None:
         """The study's protocol has both sweeps again on every model."""
         stages = {"durationSweep": {"durations": ["20480", "40960"]}}
-        assert World(scaled(stages=stages)).run().tokens_naive == 4 * (2 * 20480) + 4 * (20480 + 40960)
+        done = World(scaled(stages=stages)).run()
+        assert done.tokens_naive == 4 * (2 * 20480) + 4 * (20480 + 40960)
+        assert done.tokens_naive_elsewhere == 2 * 20480 + 20480 + 40960
+
+    @pytest.mark.parametrize("best", ["the mix", "a dataset"])
+    def test_naive_with_a_mix(self, best: str) -> None:
+        """What is repeated counts: the sweep of the mix, or where a dataset is best the one of datasets."""
+
+        def answer(spec: CPTTrialSpec) -> Outcome:
+            if spec.decide is None or spec.decide.question is not Question.DURATION:
+                return good(spec)
+            document = make_decision(spec.decide)
+            is_mix = all(entry.phases for entry in spec.decide.datasets)
+            target = 1.0 if is_mix == (best == "the mix") else 1.2
+            choices = tuple(
+                choice.model_copy(
+                    update={"arms": tuple(arm.model_copy(update={"target": target}) for arm in choice.arms)}
+                )
+                for choice in document.durations or ()
+            )
+            return Succeeded(make_result(spec, decision=document.model_copy(update={"durations": choices})))
+
+        swept = {"learningRates": ["1e-4"], "rungs": ["10240"], "durations": ["40960", "81920"]}
+        stages = {"durationSweep": {"durations": ["20480"]}, "mixing": {"strategy": "Uniform"}, "mixSweep": swept}
+        done = World(scaled(stages=stages), answer=answer).run()
+        assert done.complete
+        assert done.best is not None
+        assert (done.best.dataset is None) == (best == "the mix")
+        of_mix, of_dataset = 40960 + 81920, 2 * 20480 + 20480
+        elsewhere = of_mix if best == "the mix" else of_dataset
+        assert done.tokens_naive_elsewhere == elsewhere
+        assert done.tokens_naive == 2 * of_dataset + of_mix + 2 * elsewhere
+
+    def test_repeats_the_mix(self) -> None:
+        """The same parts of the same data, each made with the model's tokenizer."""
+        stages = {"mixing": {"strategy": "Uniform"}, "mixSweep": {"learningRates": ["1e-4"], "rungs": ["10240"]}}
+
+        def answer(spec: CPTTrialSpec) -> Outcome:
+            """The mix is best."""
+            if spec.decide is None or not any(entry.phases for entry in spec.decide.datasets):
+                return good(spec)
+            document = make_decision(spec.decide)
+            rates = tuple(
+                choice.model_copy(update={"arms": tuple(arm.model_copy(update={"target": 1.0}) for arm in choice.arms)})
+                for choice in document.rates
+            )
+            return Succeeded(make_result(spec, decision=document.model_copy(update={"rates": rates})))
+
+        done = World(scaled(MODELS[:1], stages, references=None), answer=answer).run()
+        assert done.complete
+        assert done.best is not None
+        assert done.best.dataset is None
+        titles = {trial.digest: trial.title for trial in done.trials}
+        works = {t.title: t.spec.train for t in done.trials if t.spec.train and "the mix" in t.title}
+
+        def parts(title: str) -> dict[str, str]:
+            work = works[title]
+            assert work is not None
+            return {titles[part.dataset.digest or Digest("")]: str(part.weight) for part in work.phases[0].mixture}
+
+        own = parts("the mix 1e-4 seed 0 cooled @ 10240")
+        assert parts("large: the mix 5e-5 seed 0 cooled @ 10240") == {f"{n} for large": w for n, w in own.items()}
 
     @pytest.mark.parametrize(
         ("what", "words"),
@@ -291,6 +363,35 @@ class TestAnswers:
         (asked,) = [t.spec.decide for t in done.trials if t.title == "large: learning rate @ 10240"]
         assert asked is not None
         assert [str(rate) for rate in asked.datasets[0].missing] == ["2.5e-5"]
+
+    @pytest.mark.parametrize(
+        ("peak", "words"),
+        [
+            ("4e-4", "append the model under another name with a lower peakLearningRate"),
+            (None, "in a new experiment name the peakLearningRate of the base"),
+        ],
+    )
+    def test_diverged(self, peak: str | None, words: str) -> None:
+        """It has no gain; what to do stands in the answer, and with the stage."""
+
+        def answer(spec: CPTTrialSpec) -> Outcome:
+            if spec.decide is None or not is_scaling(spec):
+                return good(spec)
+            document = make_scaled(spec.decide)
+            lost = {"outcome": "Diverged", "target": None, "gain": None, "equivalent": None, "learning_rate": RATE}
+            changed = tuple(
+                one.model_copy(update=lost if asked.picked_from == 2 else {})
+                for one, asked in zip(document.scaled or (), spec.decide.models or (), strict=True)
+            )
+            return Succeeded(make_result(spec, decision=document.model_copy(update={"scaled": changed})))
+
+        model = {"uri": "s3://cpt/sources/base", **({"peakLearningRate": peak} if peak else {})}
+        done = World(scaled(MODELS[:1], model=model), answer=answer).run()
+        assert done.complete
+        remedy = f"training diverged on large at 3e-5: {words}"
+        assert remedy in done.message
+        assert remedy in reason_of(done, "scaling")
+        assert {model.name: model.gain for model in done.scaling}["large"] is None
 
     def test_both_diverge(self) -> None:
         """That is a result: the question has the lower one, and nothing is trained further."""

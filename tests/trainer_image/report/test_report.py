@@ -174,6 +174,9 @@ class TestFiles:
         assert compute[-1]["equivalent"] == "> 0.962"
         assert "figures/scaling.svg" in written
         assert "What it is worth on other models" in written["report.html"].decode()
+        text = written["model-card.md"].decode()
+        assert "## The same recipe on other models" in text
+        assert "- **middle**: " in text
 
     def test_json_holds_all_of_it(self, study: Trial) -> None:
         """Decisions as they were taken, names, and the bill."""

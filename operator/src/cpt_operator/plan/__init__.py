@@ -260,7 +260,7 @@ def _stages(looked: Looked, found: _Found) -> tuple[StageStatus, ...]:
     can_run = True
     for name, _, stage in found.named:
         state = "Decided" if stage.decided else "Running" if can_run else "Waiting"
-        remedy = stage.remedy if isinstance(stage, Sweep | mixsweep.MixSweep) else ""
+        remedy = stage.remedy if isinstance(stage, Sweep | mixsweep.MixSweep | Scaling) else ""
         reason = _words([stage.sentence, remedy, *stage.failures])
         stages.append(StageStatus(name=name, state=state, decision=stage.decision, reason=reason))
         can_run = stage.decided
@@ -359,6 +359,7 @@ def _answer(found: _Found, best: Best | None) -> str:
         if model.gain:
             worth = f", worth {model.compute_equivalent} times its compute" if model.compute_equivalent else ""
             words.append(f"on {model.name} {model.gain}{worth}")
+    words.append(found.scaling.remedy if found.scaling else "")
     return "; ".join(filter(None, words))
 
 

@@ -11,6 +11,7 @@ experiment, and making it costs seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain, count
 
@@ -80,9 +81,10 @@ def plan_report(
         baseline=TrialRef(digest=segments.baseline),
         answered=_answered(segments),
     )
-    names = _names(segments, mixes)
+    models = models or {}
+    names = _names(segments, mixes, set(models.values()))
     model = segments.recipe.spec.model
-    named = [*sorted((models or {}).items()), *sorted(names.items())]
+    named = [*sorted(models.items()), *sorted(names.items())]
     legend = Legend(
         title=context.experiment or None,
         names=tuple(DataName(digest=digest, name=name) for digest, name in named[:_NAMES_MAX]),
@@ -131,11 +133,11 @@ def _answered(segments: Segments) -> tuple[Answered, ...]:
     )
 
 
-def _names(segments: Segments, mixes: Sequence[Subject]) -> dict[Digest, str]:
-    """Of data and mixes; a mix has a name that no data has."""
+def _names(segments: Segments, mixes: Sequence[Subject], models: AbstractSet[str]) -> dict[Digest, str]:
+    """Of data and mixes; a mix has a name that no data has, and no model."""
     prepared = segments.inputs.prepared
     names = {digest: name for name, digest in sorted(prepared.items(), reverse=True)}  # the first of two names counts
-    taken = set(names.values())
+    taken = {*names.values(), *models}
     for mix in mixes:
         if mix.digest not in names:
             plain = mix.name.lower().replace(" ", "-")

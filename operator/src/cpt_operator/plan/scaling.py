@@ -48,6 +48,8 @@ class Scaling(StageState):
     """Of models, by the Evaluate trial of their base."""
     course: Course | None = None
     """What is repeated; None while that is open, and where nothing is."""
+    remedy: str = ""
+    """What to do about models whose training diverged; empty where there is none."""
 
 
 NOTHING = Scaling(sentence="no arm is better than the base: there is nothing to repeat", decided=True)
@@ -98,6 +100,7 @@ def plan_scaling(segments: Segments, course: Course, controls: Controls) -> Scal
         decision=asked,
         sentence=heard.sentence,
         decided=True,
+        remedy=_remedy(recipe, found.names, heard.answers),
     )
 
 
@@ -201,6 +204,20 @@ def _believed(document: Decision, asked: Sequence[SizedModel]) -> dict[str, Scal
         if answer is None or answer.trial != (model.arm.trial.digest if model.arm else None):
             return None
     return by_base
+
+
+def _remedy(recipe: Recipe, names: Mapping[Digest, str], answers: Mapping[str, Scaled]) -> str:
+    found = sorted(
+        f"{name} at {answers[baseline].learning_rate}"
+        for baseline, name in names.items()
+        if baseline in answers and answers[baseline].outcome == "Diverged"
+    )
+    if not found:
+        return ""
+    lower = "append the model under another name with a lower peakLearningRate"
+    if recipe.spec.model.peak_learning_rate is None:  # nothing is transferred
+        lower = "in a new experiment name the peakLearningRate of the base, and a lower one of that model"
+    return f"training diverged on {', '.join(found)}: {lower}"
 
 
 def _status(names: Mapping[Digest, str], model: ModelStatus, answers: Mapping[str, Scaled]) -> ModelStatus:

@@ -30,7 +30,8 @@ def of_model(answer: Scaled, noise: RunNoise | None, retention: DecisionMetric |
     if answer.outcome == "Evaluated":
         return f"{number(answer.base_target)} bits per byte; it was only evaluated. {_of_compute(answer)}".rstrip()
     if answer.outcome == "Diverged" or answer.target is None:
-        return f"Its training diverged at {answer.learning_rate}, by {answer.tokens} tokens: give it a lower rate."
+        diverged = f"Its training diverged at {answer.learning_rate}, by {answer.tokens} tokens"
+        return f"{diverged}: append it under another name with a lower peakLearningRate."
     change = f"{number(answer.base_target)} before, {number(answer.target)} after {answer.tokens} tokens"
     sentences = [
         f"{change} at {answer.learning_rate}.",
