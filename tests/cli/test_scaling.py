@@ -70,7 +70,8 @@ def manifests() -> list[dict[str, Any]]:
 
 
 def test_two_sizes(tmp_path: Path) -> None:
-    """Scores of both are paired by document, though their tokens differ; both are points of one line."""
+    """Scores of both are paired by document, though their tokens differ; both are points of one line. Taken anew its
+    decisions are the same bytes."""
     for name, changes in SIZES.items():
         Lab(tmp_path).base(name, **changes)
     for number, (name, documents) in enumerate({"speeches": 200, "python": 200, "linux": 60}.items()):
@@ -88,5 +89,10 @@ def test_two_sizes(tmp_path: Path) -> None:
     assert (base["name"], larger["name"]) == ("base", "larger")
     assert base["gain"] == status["datasets"][0]["effect"]
     assert all(model["computeEquivalent"] for model in (base, larger))
+    verify = [sys.executable, "-m", "kubectl_cpt.main", "verify", "-f", str(file), "--store", str(tmp_path / "store")]
+    verified = subprocess.run([*verify, "-o", "json"], capture_output=True, text=True, check=False)
+    assert verified.returncode == Exit.SUCCESS, verified.stderr[-3000:]
+    answers = [(each["question"], each["answer"]) for each in json.loads(verified.stdout)["decisions"]]
+    assert answers == [("LearningRate", "equal"), ("LearningRate", "equal"), ("Scaling", "equal")]
     page = next((tmp_path / "store").glob("data/*/*/report.html")).read_text()
     assert "What it is worth on other models" in page
