@@ -270,8 +270,9 @@ def _what_of_scaling(trial: PlannedTrial) -> str:
         return "further bases on held-out texts"
     if spec.decide and spec.decide.question is Question.SCALING:
         return "decision: what it is worth on each"
-    model = trial.title.partition(":")[0]
-    return f"{model}: decision: which rate" if spec.decide else f"{model}: two rates to the first rung, one to the end"
+    if spec.decide:
+        return f"{trial.title.rpartition(' of ')[2]}: decision: which rate"
+    return f"{trial.title.partition(':')[0]}: two rates to the first rung, one to the end"
 
 
 _OF_STAGE: Mapping[str, Callable[[PlannedTrial], str]] = {SOUP: _what_of_soup, SCALING: _what_of_scaling}

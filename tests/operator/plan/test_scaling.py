@@ -174,7 +174,7 @@ class TestQuestion:
     def test_two_rates_by_items(self) -> None:
         """Each model is asked about alone, without controls."""
         done = World(scaled()).run()
-        asked = [t.spec.decide for t in done.trials if t.title == "large: learning rate @ 10240"]
+        asked = [t.spec.decide for t in done.trials if t.title == "learning rate @ 10240 of large"]
         assert [(work.last, work.controls, len(work.datasets[0].arms)) for work in asked if work] == [(True, (), 2)]
 
     def test_the_report_does_not_show_them(self) -> None:
@@ -360,7 +360,7 @@ class TestAnswers:
         ).run()
         assert done.complete
         assert ("5e-5", 20480, True) in arms(done, "large")
-        (asked,) = [t.spec.decide for t in done.trials if t.title == "large: learning rate @ 10240"]
+        (asked,) = [t.spec.decide for t in done.trials if t.title == "learning rate @ 10240 of large"]
         assert asked is not None
         assert [str(rate) for rate in asked.datasets[0].missing] == ["2.5e-5"]
 

@@ -89,8 +89,7 @@ def on_model(
     segments: Segments, course: Course, model: str, inputs: Inputs, baseline: Digest, trials: Trials
 ) -> Segments:
     """Segments of that base: one line, with ends where two rates are compared and where the course ends."""
-    whose = f"{model}: "
-    name = f"{whose}{course.subject.name}"  # what was added is shared, so lines of other models have other names
+    name = f"{model}: {course.subject.name}"  # what was added is shared, so lines of other models have other names
     first = first_end(segments.recipe, course.tokens)
     longer = (course.tokens,) if course.tokens > first else ()
     return replace(
@@ -100,7 +99,7 @@ def on_model(
         trials=trials,
         subjects={name: _translated(segments.inputs, inputs, course.subject, name)},
         stage=STAGE,
-        whose=whose,
+        about=model,
         points={},
     )
 

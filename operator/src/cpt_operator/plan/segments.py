@@ -81,8 +81,8 @@ class Segments:
     earlier: Earlier = field(default_factory=Earlier)
     stage: str | None = None
     """That everything belongs to which is added; None: to the stage that adds it."""
-    whose: str = ""
-    """Before the title of what trains nothing: the name of another base."""
+    about: str = ""
+    """In the titles of questions: the mix, or another base; empty: the datasets of the recipe."""
     added: dict[tuple[str, LearningRate, int, Tokens, bool], Digest] = field(default_factory=dict)
     """By line, end, and whether it is cooled: a later rung begins with the trunk of the rung before."""
     points: dict[Tokens, tuple[Tokens, ...]] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class Segments:
 
     def add(self, spec: CPTTrialSpec, stage: str, title: str) -> Digest:
         """Add a trial that trains nothing."""
-        return self.trials.add(spec, self.stage or stage, f"{self.whose}{title}")
+        return self.trials.add(spec, self.stage or stage, title)
 
     def failures(self, trials: Iterable[tuple[str, Digest]]) -> tuple[str, ...]:
         """Which of these failed for good and why, in words, by what people call them."""
