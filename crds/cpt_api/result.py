@@ -36,6 +36,8 @@ Bits = Annotated[float, Field(allow_inf_nan=False, ge=-BITS_MAX, le=BITS_MAX)]
 """Bits per byte, or a difference of such; bounded, so that it has a short text in every status."""
 Count = Annotated[int, Field(ge=0, le=2**53)]
 """What a status can hold as a 64-bit integer, and JavaScript as a number."""
+Ratio = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e12)]
+"""Of two amounts of compute; bounded, so that it has a short text in every status."""
 Key = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_relative)]
 """Relative to the trial's data prefix."""
 
@@ -493,6 +495,63 @@ class Proposal(Model):
     """Some sentences for people."""
 
 
+class Equivalent(Model):
+    """Compute with which the bases' line reaches the target of a trained model, in multiples of what that model took.
+
+    Bounds are 95 %. One that is absent lies beyond that end of the line, or there is no estimate of the run noise.
+    """
+
+    place: Literal["Between", "Beyond", "Below"]
+    """Beyond: better than the largest base. Below: worse than the smallest."""
+    value: Ratio | None = None
+    """Between two bases, interpolated in the logarithm of compute."""
+    lower: Ratio | None = None
+    """At least."""
+    upper: Ratio | None = None
+    """At most."""
+    smallest: Ratio
+    """Where the line begins."""
+    largest: Ratio
+    """Where it ends."""
+
+
+class Scaled(Model):
+    """One model of a Scaling: before and after."""
+
+    baseline: Digest
+    """The Evaluate trial of the base, by which it is known here."""
+    parameters: Count | None = None
+    """Of the base, embeddings included; absent where its evaluation does not say."""
+    pretraining_flops: Finite | None = None
+    """6 x parameters x pretraining tokens; absent where one of them is not known."""
+    total_flops: Finite | None = None
+    """The same with the tokens of the arm."""
+    base_target: Bits
+    """Bits per byte of the base, lower is better."""
+    base_interval: tuple[Bits, Bits]
+    """95 %, items only."""
+    trial: Digest | None = None
+    """Of the arm, where there is one."""
+    learning_rate: LearningRate | None = None
+    """Of the arm."""
+    tokens: Tokens | None = None
+    """Of the arm, total."""
+    outcome: Literal["Completed", "Diverged", "Evaluated"]
+    """Evaluated: there is no arm."""
+    target: Bits | None = None
+    """Bits per byte of the arm."""
+    target_interval: tuple[Bits, Bits] | None = None
+    """95 %, items only."""
+    gain: Estimate | None = None
+    """Of the arm against its own base: bits per byte saved."""
+    retention_loss: Estimate | None = None
+    """Bits per byte that this very model lost to its base: items only, one-sided 95 %."""
+    equivalent: Equivalent | None = None
+    """The compute-equivalent gain; absent where it is not defined, and the reason says why."""
+    reason: Text
+    """Some sentences for people."""
+
+
 class Decision(Model):
     """A decision document."""
 
@@ -516,6 +575,8 @@ class Decision(Model):
     """Question Soup."""
     proposal: Proposal | None = None
     """Question MixtureProxy: the mixture."""
+    scaled: Annotated[tuple[Scaled, ...], Field(max_length=64)] | None = None
+    """Question Scaling: one answer per model."""
     sentence: Text
     """For people."""
 

@@ -353,6 +353,8 @@ class Question(StrEnum):
     """Which mean of the base and a trained model is best among those whose retention holds; asked once, at the end."""
     MIXTURE_PROXY = "MixtureProxy"
     """Which mixture of the datasets promises most, by merges of models that were trained on one of them each."""
+    SCALING = "Scaling"
+    """What one recipe is worth on models of other sizes, and how much pretraining would have done the same."""
 
 
 PROXY_DATASETS_MAX = 24
@@ -422,6 +424,23 @@ class ProxyMerge(Model):
     """The Evaluate trial."""
 
 
+class SizedModel(Model):
+    """One base, and what the recipe made of it."""
+
+    baseline: TrialRef
+    """The Evaluate trial of the base."""
+    target: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=64)]
+    """The texts of the question's target, in that order, prepared with this model's tokenizer."""
+    retention: Annotated[tuple[TrialRef, ...], Field(max_length=64)] = ()
+    """The texts of the question's retention, likewise."""
+    pretraining_tokens: Tokens | None = None
+    """What the base was pretrained on, where that is known."""
+    arm: Arm | None = None
+    """The end of its training; absent for a base that was only evaluated."""
+    picked_from: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """Among how many arms this one was the best: it looks better than it is."""
+
+
 class DecideWork(Model):
     """One question over the results of other trials. Pure: the same inputs give the same document."""
 
@@ -433,8 +452,8 @@ class DecideWork(Model):
     """What must not get worse."""
     baseline: TrialRef
     """The Evaluate trial of the base."""
-    datasets: Annotated[tuple[DatasetArms, ...], Field(min_length=1, max_length=256)]
-    """For whom it is asked."""
+    datasets: Annotated[tuple[DatasetArms, ...], Field(max_length=256)] = ()
+    """For whom it is asked; none for Scaling."""
     controls: Annotated[tuple[ControlArms, ...], Field(max_length=256)] = ()
     """For the run noise, and what Screening compares with; without them the answer is marked as undecided."""
     rung_tokens: Tokens | None = None
@@ -461,6 +480,8 @@ class DecideWork(Model):
     """MixtureProxy: the mixture that the answer is drawn towards, by dataset."""
     caps: Annotated[tuple[Share, ...], Field(min_length=2, max_length=PROXY_DATASETS_MAX)] | None = None
     """MixtureProxy: the largest weight of each dataset, since none may be repeated too often; 1 or more in sum."""
+    models: Annotated[tuple[SizedModel, ...], Field(min_length=1, max_length=64)] | None = None
+    """Scaling: the base of the experiment, and all others."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Of Monte-Carlo quantiles."""
 
@@ -469,7 +490,11 @@ class DecideWork(Model):
         owners = {name: question for question, names in DECIDE_FIELDS.items() for name in names}
         if any((getattr(self, name) is not None) != (self.question is owner) for name, owner in owners.items()):
             raise ValueError(DECIDE_FIELDS_WORDS)
-        lengths = [arm.tokens for entry in self.datasets for arm in entry.arms] + [c.tokens for c in self.controls]
+        if bool(self.datasets) == (self.question is Question.SCALING):
+            raise ValueError("datasets go with every question but Scaling")
+        arms = [arm for entry in self.datasets for arm in entry.arms]
+        arms += [model.arm for model in self.models or () if model.arm]
+        lengths = [arm.tokens for arm in arms] + [control.tokens for control in self.controls]
         without = self.question is Question.LEARNING_RATE
         if any((tokens is None) != without for tokens in lengths):
             raise ValueError("arms and controls have tokens, but for LearningRate")
@@ -500,6 +525,7 @@ DECIDE_FIELDS = {
     Question.DURATION: ("rates", "picked_at"),
     Question.MIX: ("proposal", "mixes"),
     Question.MIXTURE_PROXY: ("merges", "prior", "caps"),
+    Question.SCALING: ("models",),
 }
 """What a question needs beside arms and controls."""
 DECIDE_FIELDS_WORDS = (
@@ -544,8 +570,8 @@ Duration = Annotated[str, Field(pattern=r"^[0-9]{1,6}(s|m|h)$", max_length=8)]
 """Such as '90s', '15m', '2h'."""
 
 
-class Resources(Model):
-    """What a trial's pods ask for."""
+class ModelResources(Model):
+    """What the pods of one model ask for."""
 
     nodes: Annotated[int | None, Field(ge=1, le=1024)] = None
     """Pods per attempt."""
@@ -559,6 +585,11 @@ class Resources(Model):
     """Memory request and limit."""
     profile: Name | None = None
     """A pod profile of the administrator: GPU resource, node selector, tolerations, NCCL environment."""
+
+
+class Resources(ModelResources):
+    """What a trial's pods ask for."""
+
     image: Annotated[str | None, Field(max_length=512)] = None
     """Another trainer image; it must be allowed and pinned by digest."""
     service_account_name: Name | None = None

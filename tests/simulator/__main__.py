@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
 
-from cpt_trainer.decide import duration, learning_rate, mix, proxy, screening, soup
+from cpt_trainer.decide import duration, learning_rate, mix, proxy, scaling, screening, soup
 from simulator.claims import Claim, Tally
 from simulator.experiment import RATES, RUNGS, experiment_spec, run_experiment
 from simulator.settings import CURVES
@@ -16,7 +16,8 @@ from simulator.studies import STUDIES, Study
 
 Counts = Counter[tuple[str, str, bool]]
 """Answers by setting, claim, and whether it was right."""
-_METHODS = ", ".join(f"`{module.METHOD}`" for module in (learning_rate, screening, duration, mix, proxy, soup))
+_MODULES = (learning_rate, screening, duration, mix, proxy, soup, scaling)
+_METHODS = ", ".join(f"`{module.METHOD}`" for module in _MODULES)
 
 
 def main() -> None:

@@ -30,7 +30,6 @@ from cpt_api.trial import (
 from cpt_api.values import Amount, Digest, LearningRate, Tokens
 from cpt_operator.plan.inputs import Inputs
 from cpt_operator.plan.segments import Segments
-from cpt_operator.plan.subjects import MIX
 from cpt_operator.plan.types import Failed, Succeeded
 
 Key = TypeVar("Key")
@@ -155,8 +154,8 @@ def pose(
         seed=segments.recipe.seed,
         **common | own,
     )
-    about = f"{title} of {MIX}" if segments.subjects.keys() == {MIX} else title
-    return segments.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), stage, about)
+    about = f" of {segments.about}" if segments.about else ""
+    return segments.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), stage, f"{title}{about}")
 
 
 def control_arms(

@@ -25,7 +25,7 @@ from cpt_trainer.evaluate.scorer import Scorer
 from cpt_trainer.evaluate.shards import Shards
 from cpt_trainer.evaluate.suite_score import Asked, ask, open_suite
 from cpt_trainer.evaluate.suite_score import publish as publish_suite
-from cpt_trainer.flops import Cost, cost_of
+from cpt_trainer.flops import cost_of
 from cpt_trainer.heldout import open_prepared, publish, score_texts
 from cpt_trainer.manifest import CACHED_BLOCKS
 from cpt_trainer.merge.inputs import open_merge
@@ -58,7 +58,7 @@ def run(trial: Trial) -> None:
     scorer = Scorer(trainee, tokenizer_of(files), process.device, TYPES[work.precision], keeper=kept)
     asked = [ask(suite, scorer) for suite in opened]
     if process.rank == 0:
-        _commit(trial, scores, asked, scorer, cost_of(trainee.lm), process, started)
+        _commit(trial, scores, asked, scorer, trainee, process, started)
         kept.forget()
 
 
@@ -77,7 +77,7 @@ def _commit(
     scores: Mapping[Digest, Scored],
     asked: Sequence[Asked],
     scorer: Scorer,
-    cost: Cost,
+    trainee: Trainee,
     process: Process,
     started: float,
 ) -> None:
@@ -103,8 +103,9 @@ def _commit(
             "cutPrompts": observed.cut_prompts,
             "attemptSeconds": seconds,
             "torchThreads": process.threads,
+            "parameters": sum(parameter.numel() for parameter in trainee.lm.parameters()),  # tied ones once
         },
-        flops=cost.forward(tokens, pairs),
+        flops=cost_of(trainee.lm).forward(tokens, pairs),
         gpu_seconds=process.gpus * seconds,
     )
 
