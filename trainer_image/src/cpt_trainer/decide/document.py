@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cpt_api.result import Estimate
+from cpt_api.result import BITS_MAX, Estimate
 from cpt_api.trial import DecideWork
 from cpt_api.values import Digest
-from cpt_trainer.decide.estimates import Estimated, TextSums, rounded
+from cpt_trainer.decide.estimates import Estimated, TextSums, difference, level, rounded
 from cpt_trainer.decide.noise import RunNoise, run_noise, with_runs
 from cpt_trainer.trial import known
 
@@ -41,22 +41,46 @@ Models = Mapping[Digest, Scores | None]
 """By trial; None: it diverged."""
 
 
+def base_of(work: DecideWork, models: Models) -> Scores:
+    """What everything is compared with."""
+    base = models[known(work.baseline)]
+    assert base is not None, "evaluations do not diverge"
+    return base
+
+
+def shown(number: float) -> float:
+    """A score, a difference or a bound of one, as a document holds it.
+
+    With hardly a degree of freedom a bound can be any number: beyond what a document holds it is its end.
+    """
+    return rounded(min(max(number, -BITS_MAX), BITS_MAX))
+
+
 def estimate(estimated: Estimated, confidence: float = LEVEL, *, picked_from: int = 1) -> Estimate:
     """With its interval."""
-    lower, upper = interval(estimated, confidence, picked_from)
+    return bounded(estimated, *estimated.interval(confidence, picked_from=picked_from))
+
+
+def bounded(estimated: Estimated, lower: float | None, upper: float) -> Estimate:
+    """With bounds that somebody else has found."""
     return Estimate(
-        value=rounded(estimated.value),
-        standard_error=rounded(estimated.standard_error),
+        value=shown(estimated.value),
+        standard_error=shown(estimated.standard_error),
         degrees_of_freedom=rounded(estimated.df),
-        lower=lower,
-        upper=upper,
+        lower=None if lower is None else shown(lower),
+        upper=shown(upper),
     )
 
 
 def interval(estimated: Estimated, confidence: float = LEVEL, picked_from: int = 1) -> tuple[float, float]:
-    """To nine digits."""
+    """Both ends."""
     lower, upper = estimated.interval(confidence, picked_from=picked_from)
-    return rounded(lower), rounded(upper)
+    return shown(lower), shown(upper)
+
+
+def score(texts: Texts) -> float | None:
+    """Bits per byte; None where there are no texts."""
+    return shown(level(texts).value) if texts else None
 
 
 def noise_of(work: DecideWork, models: Models) -> RunNoise | None:
@@ -68,12 +92,17 @@ def noise_of(work: DecideWork, models: Models) -> RunNoise | None:
 def gain(saved: Estimated, noise: RunNoise | None, *, picked_from: int) -> Estimate:
     """Of a recipe that was picked from so many: without run noise there is a number, and no claim."""
     if noise is None:
-        return Estimate(value=rounded(saved.value))
+        return Estimate(value=shown(saved.value))
     return estimate(with_runs(saved, noise, runs=1), picked_from=picked_from)
+
+
+def lost(scores: Scores, base: Scores) -> Estimate | None:
+    """Of the retention by a model, with one-sided 95 % bounds; None where none is asked for."""
+    return estimate(difference(scores.retention, base.retention), ONE_SIDED) if scores.retention else None
 
 
 def spread(noise: RunNoise | None) -> Estimate | None:
     """Run noise."""
     if noise is None:
         return None
-    return Estimate(value=rounded(noise.standard_deviation), degrees_of_freedom=noise.degrees_of_freedom)
+    return Estimate(value=shown(noise.standard_deviation), degrees_of_freedom=noise.degrees_of_freedom)

@@ -35,13 +35,17 @@ from cpt_trainer.decide.document import (
     Models,
     Scores,
     Texts,
+    base_of,
     estimate,
     gain,
     interval,
+    lost,
     noise_of,
+    score,
+    shown,
     spread,
 )
-from cpt_trainer.decide.estimates import Estimated, difference, level, minus, rounded
+from cpt_trainer.decide.estimates import Estimated, difference, level, minus
 from cpt_trainer.decide.joint import MaximumNull, correlations
 from cpt_trainer.decide.judgement import t_of
 from cpt_trainer.decide.noise import RunNoise, with_runs
@@ -196,8 +200,7 @@ def _found(
     diverged: tuple[Tokens, ...],
     missing: tuple[Tokens, ...],
 ) -> Found:
-    base = models[known(work.baseline)]
-    assert base is not None, "evaluations do not diverge"
+    base = base_of(work, models)
     rule = rule_of(work)
     ladder = climb({tokens: scored.target for tokens, scored in scores.items()}, noise, rule)
     chosen = scores[ladder.chosen]
@@ -213,7 +216,7 @@ def _found(
             noise,
             picked_from=len(scores) * rule.picked_from(ladder.chosen),
         ),
-        lost=estimate(difference(chosen.retention, base.retention), ONE_SIDED) if chosen.retention else None,
+        lost=lost(chosen, base),
     )
 
 
@@ -244,9 +247,9 @@ def _arm(tokens: Tokens, trial: Digest, scores: Scores, ladder: Ladder, rule: Ru
         tokens=tokens,
         trial=trial,
         outcome="Completed",
-        target=rounded(target.value),
+        target=shown(target.value),
         target_interval=interval(target),
-        retention=rounded(level(scores.retention).value) if scores.retention else None,
+        retention=score(scores.retention),
         behind_best=behind,
         acceptable=tokens in ladder.acceptable,
     )

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cpt_api.result import BITS_MAX
 from cpt_trainer.decide.halves import picking_half
 from cpt_trainer.errors import DataError
 
@@ -145,11 +144,8 @@ def total(numbers: Floats) -> float:
 
 
 def rounded(number: float) -> float:
-    """To 9 significant digits: what survives another machine.
-
-    With little more than no degree of freedom a bound can be any number: beyond what a document holds it is its end.
-    """
-    return float(f"{min(max(number, -BITS_MAX), BITS_MAX):.9g}")
+    """To 9 significant digits: what survives another machine."""
+    return float(f"{number:.9g}")
 
 
 def _ratio(text: TextSums) -> Estimated:

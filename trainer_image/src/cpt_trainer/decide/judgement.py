@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from cpt_api.result import Estimate, Judgement, Verdict
 from cpt_api.values import Digest
-from cpt_trainer.decide.document import ONE_SIDED
+from cpt_trainer.decide.document import ONE_SIDED, bounded, shown
 from cpt_trainer.decide.estimates import Estimated, rounded, t_quantile
 from cpt_trainer.decide.holm import Step, holm
 from cpt_trainer.decide.joint import MaximumNull
@@ -79,7 +79,7 @@ def undecided(effect: float | None, rule: Rule) -> Judgement:
     """A number at most, and no claim."""
     return Judgement(
         verdict=Verdict.UNDECIDED,
-        effect=None if effect is None else Estimate(value=rounded(effect)),
+        effect=None if effect is None else Estimate(value=shown(effect)),
         documents=rule.documents,
     )
 
@@ -114,17 +114,11 @@ def _judgement(one: Evidence, rule: Rule, helps: Step, hurts: Step) -> Judgement
     inside = one.best.value - one.reach(_SIDE), one.upper(_SIDE)
     return Judgement(
         verdict=_verdict(one, rule, lower, upper, inside),
-        effect=Estimate(
-            value=rounded(one.best.value),
-            standard_error=rounded(one.best.standard_error),
-            degrees_of_freedom=rounded(one.best.df),
-            lower=rounded(lower),
-            upper=rounded(upper),
-        ),
+        effect=bounded(one.best, lower, upper),
         p_helps=rounded(helps.p) if one.complete else None,
         p_hurts=rounded(hurts.p) if one.complete else None,
-        interval90=(rounded(inside[0]), rounded(inside[1])),
-        detectable=rounded(detectable(one, rule)),
+        interval90=(shown(inside[0]), shown(inside[1])),
+        detectable=shown(detectable(one, rule)),
         documents=rule.documents,
     )
 

@@ -21,8 +21,20 @@ from cpt_api.result import Decision, RateArm, RateChoice
 from cpt_api.trial import DatasetArms, DecideWork, Question
 from cpt_api.values import Digest, LearningRate
 from cpt_trainer.decide import words
-from cpt_trainer.decide.document import ONE_SIDED, Models, Scores, estimate, gain, interval, noise_of, spread
-from cpt_trainer.decide.estimates import difference, level, rounded
+from cpt_trainer.decide.document import (
+    Models,
+    Scores,
+    base_of,
+    estimate,
+    gain,
+    interval,
+    lost,
+    noise_of,
+    score,
+    shown,
+    spread,
+)
+from cpt_trainer.decide.estimates import difference, level
 from cpt_trainer.decide.noise import RunNoise
 from cpt_trainer.decide.race import Race, fitted_vertex, race
 from cpt_trainer.trial import known
@@ -57,19 +69,18 @@ def _choice(entry: DatasetArms, work: DecideWork, models: Models, noise: RunNois
             verdict="AllDiverged",
             reason=words.of_divergence(diverged, entry.missing),
         )
-    base = models[known(work.baseline)]
-    assert base is not None, "evaluations do not diverge"
+    base = base_of(work, models)
     assert work.rungs is not None, "this question has them"
     assert work.last is not None, "this question says so"
     outcome = race({rate: found.target for rate, found in scores.items()}, noise, work.rungs, last=work.last)
     chosen = scores[outcome.chosen]
     gained = gain(difference(base.target, chosen.target), noise, picked_from=len(scores))
-    lost = estimate(difference(chosen.retention, base.retention), ONE_SIDED) if chosen.retention else None
+    forgotten = lost(chosen, base)
     sentences = [
         words.of_choice(outcome, diverged),
         words.of_doubt(noise, words.failed_rates(entry.missing)),
         words.of_gain(gained),
-        words.of_retention(lost, work.retention),
+        words.of_retention(forgotten, work.retention),
     ]
     return RateChoice(
         dataset=subject_digest(entry),
@@ -81,7 +92,7 @@ def _choice(entry: DatasetArms, work: DecideWork, models: Models, noise: RunNois
         chosen=outcome.chosen,
         verdict="Undecided" if noise is None or entry.missing else "Chosen",
         gain=gained,
-        retention_loss=lost,
+        retention_loss=forgotten,
         fitted_vertex=fitted_vertex({rate: behind.value for rate, behind in outcome.behind.items()}, diverged),
         reason=" ".join(filter(None, sentences)),
     )
@@ -94,9 +105,9 @@ def _arm(rate: LearningRate, trial: Digest, scores: Scores, outcome: Race) -> Ra
         learning_rate=rate,
         trial=trial,
         outcome="Completed",
-        target=rounded(target.value),
+        target=shown(target.value),
         target_interval=interval(target),
-        retention=rounded(retention.value) if retention else None,
+        retention=score(scores.retention),
         retention_interval=interval(retention) if retention else None,
         behind_best=None
         if rate == outcome.best

@@ -16,8 +16,8 @@ from cpt_api.result import Cell
 from cpt_api.trial import DecideWork
 from cpt_api.values import Digest
 from cpt_trainer.decide.against import Case, Compared
-from cpt_trainer.decide.document import Scores, interval
-from cpt_trainer.decide.estimates import Estimated, TextSums, level, rounded
+from cpt_trainer.decide.document import Scores, interval, shown
+from cpt_trainer.decide.estimates import Estimated, TextSums, level
 from cpt_trainer.decide.holm import stands_out
 from cpt_trainer.decide.judgement import two_sided
 from cpt_trainer.decide.noise import RunNoise, run_noise, with_runs
@@ -56,7 +56,7 @@ def matrix(cases: Sequence[Case], texts: Columns, groups: Sequence[Sequence[Scor
     return {
         case.dataset: tuple(
             Cell(
-                effect=rounded(found[case, text].value),
+                effect=shown(found[case, text].value),
                 interval=interval(found[case, text], picked_from=picked_from[case, text])
                 if (case, text) in marked
                 else None,

@@ -34,14 +34,17 @@ from cpt_api.values import Digest, Tokens
 from cpt_trainer.decide import mix_words as words
 from cpt_trainer.decide.document import (
     LEVEL,
-    ONE_SIDED,
     Models,
     Scores,
     Texts,
-    estimate,
+    base_of,
+    bounded,
     gain,
     interval,
+    lost,
     noise_of,
+    score,
+    shown,
     spread,
 )
 from cpt_trainer.decide.estimates import Estimated, difference, level, minus, rounded, t_quantile
@@ -123,7 +126,7 @@ def _choice(work: DecideWork, models: Models, noise: RunNoise | None) -> MixChoi
     is_replaced = bool(controls) and (is_worse or is_unfounded)
     chosen = min(controls, key=lambda name: (level(controls[name]).value, name)) if is_replaced else work.proposal
     arm = _arm_of(next(iter(entries.values())))
-    gained, lost = _against_base(work, models, scores.get(chosen), noise, tried=len(scores) if is_replaced else 1)
+    gained, forgotten = _against_base(work, models, scores.get(chosen), noise, tried=len(scores) if is_replaced else 1)
     doubts = words.doubts(work, noise, proposed=proposed is not None, failed=_failed(work), controls=len(controls))
     return MixChoice(
         learning_rate=arm.learning_rate,
@@ -133,12 +136,12 @@ def _choice(work: DecideWork, models: Models, noise: RunNoise | None) -> MixChoi
         chosen=chosen,
         verdict="Replaced" if is_replaced else "Undecided" if doubts else "Kept",
         rank_correlation=agreement,
-        detectable=rounded(held.detectable) if held and noise else None,
+        detectable=shown(held.detectable) if held and noise else None,
         gain=gained,
-        retention_loss=lost,
+        retention_loss=forgotten,
         reason=cut(
             words.of_agreement(agreement, is_unfounded=is_unfounded)
-            + words.of_choice(held, chosen, doubts, work, gained, lost, is_replaced=is_replaced)
+            + words.of_choice(held, chosen, doubts, work, gained, forgotten, is_replaced=is_replaced)
         ),
     )
 
@@ -166,12 +169,10 @@ def _against_base(
     work: DecideWork, models: Models, scores: Scores | None, noise: RunNoise | None, tried: int
 ) -> tuple[Estimate | None, Estimate | None]:
     """What the chosen mix gains on the target, and what its model loses on the retention."""
-    base = models[known(work.baseline)]
-    assert base is not None, "evaluations do not diverge"
     if scores is None:
         return None, None
-    lost = estimate(difference(scores.retention, base.retention), ONE_SIDED) if scores.retention else None
-    return gain(difference(base.target, scores.target), noise, picked_from=tried), lost
+    base = base_of(work, models)
+    return gain(difference(base.target, scores.target), noise, picked_from=tried), lost(scores, base)
 
 
 def _arm(entry: DatasetArms, models: Models, held: Contest | None, noise: RunNoise | None) -> MixArm:
@@ -183,25 +184,20 @@ def _arm(entry: DatasetArms, models: Models, held: Contest | None, noise: RunNoi
         parts=tuple(_parts(entry.phases or ())),
         trial=_trial(entry),
         outcome="Completed" if scores else "Diverged",
-        target=rounded(target.value) if target else None,
+        target=shown(target.value) if target else None,
         target_interval=interval(target) if target else None,
-        retention=rounded(level(scores.retention).value) if scores and scores.retention else None,
+        retention=score(scores.retention) if scores else None,
         expected=float(entry.expected) if entry.expected is not None else None,
-        ahead=_bounded(ahead, held.critical, noise) if held and ahead else None,
+        ahead=_against(ahead, held.critical, noise) if held and ahead else None,
     )
 
 
-def _bounded(ahead: Estimated, critical: float, noise: RunNoise | None) -> Estimate:
+def _against(ahead: Estimated, critical: float, noise: RunNoise | None) -> Estimate:
     """With the bounds of the test: the lower one is above zero where the proposal is detectably worse."""
     if noise is None:
-        return Estimate(value=rounded(ahead.value))
-    return Estimate(
-        value=rounded(ahead.value),
-        standard_error=rounded(ahead.standard_error),
-        degrees_of_freedom=rounded(ahead.df),
-        lower=rounded(ahead.value - critical * ahead.standard_error),
-        upper=rounded(ahead.value + critical * ahead.standard_error),
-    )
+        return Estimate(value=shown(ahead.value))
+    reach = critical * ahead.standard_error
+    return bounded(ahead, ahead.value - reach, ahead.value + reach)
 
 
 def _parts(phases: tuple[Phase, ...]) -> list[MixPart]:

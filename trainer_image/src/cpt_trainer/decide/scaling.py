@@ -24,7 +24,16 @@ from cpt_api.result import Decision, Equivalent, Scaled
 from cpt_api.trial import DecideWork, Question, SizedModel
 from cpt_api.values import Digest, Tokens
 from cpt_trainer.decide import scaling_words as words
-from cpt_trainer.decide.document import ONE_SIDED, Models, Scores, estimate, gain, interval, noise_of, spread
+from cpt_trainer.decide.document import (
+    Models,
+    Scores,
+    gain,
+    interval,
+    lost,
+    noise_of,
+    shown,
+    spread,
+)
 from cpt_trainer.decide.equivalent import Line, Point, equivalent, line_of
 from cpt_trainer.decide.estimates import difference, level, rounded
 from cpt_trainer.decide.noise import RunNoise
@@ -93,7 +102,7 @@ def _scaled(one: Sized, line: Line, noise: RunNoise | None, work: DecideWork) ->
         parameters=base.parameters,
         pretraining_flops=_digits(one.pretraining_flops),
         total_flops=_digits(one.total_flops),
-        base_target=rounded(target.value),
+        base_target=shown(target.value),
         base_interval=interval(target),
         outcome="Diverged" if asked.arm else "Evaluated",
         reason="",
@@ -114,10 +123,10 @@ def _trained(one: Sized, arm: Scores, line: Line, noise: RunNoise | None) -> Map
     after, picked_from = level(arm.target), one.asked.picked_from
     return {
         "outcome": "Completed",
-        "target": rounded(after.value),
+        "target": shown(after.value),
         "target_interval": interval(after),
         "gain": gain(difference(one.base.target, arm.target), noise, picked_from=picked_from),
-        "retention_loss": estimate(difference(arm.retention, one.base.retention), ONE_SIDED) if arm.retention else None,
+        "retention_loss": lost(arm, one.base),
         "equivalent": _equivalent(one, arm, line, noise),
     }
 

@@ -27,8 +27,8 @@ from cpt_api.result import Cell, Decision, Estimate, Judgement, Screened, Screen
 from cpt_api.trial import Arm, DecideWork, DecisionMetric, Question
 from cpt_trainer.decide import screening_words as words
 from cpt_trainer.decide.against import Case, Compared, Controls, compare
-from cpt_trainer.decide.document import ONE_SIDED, Models, Texts, estimate, spread
-from cpt_trainer.decide.estimates import difference, level, rounded
+from cpt_trainer.decide.document import ONE_SIDED, Models, Texts, base_of, estimate, shown, spread
+from cpt_trainer.decide.estimates import difference, level
 from cpt_trainer.decide.joint import MaximumNull, correlations
 from cpt_trainer.decide.judgement import Evidence, Rule, judge, undecided
 from cpt_trainer.decide.matrix import columns, matrix
@@ -66,8 +66,7 @@ class Judged:
 
 def decide(work: DecideWork, models: Models) -> Decision:
     """The answer for every dataset, by digest."""
-    base = models[known(work.baseline)]
-    assert base is not None, "evaluations do not diverge"
+    base = base_of(work, models)
     controls: Controls = {
         (control.learning_rate, control.tokens): [models[trial] for trial in sorted(map(known, control.trials))]
         for control in work.controls
@@ -176,7 +175,7 @@ def _arm(case: Case, arm: Arm, noise: RunNoise | None) -> ScreenedArm:
     compared = case.compared.get(arm.learning_rate)
     gain = None
     if compared:
-        gain = estimate(compared.gain) if noise else Estimate(value=rounded(compared.gain.value))
+        gain = estimate(compared.gain) if noise else Estimate(value=shown(compared.gain.value))
     assert arm.tokens is not None, "arms of this question have them"
     return ScreenedArm(
         learning_rate=arm.learning_rate,

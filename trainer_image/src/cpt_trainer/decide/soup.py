@@ -26,7 +26,7 @@ from cpt_api.result import Decision, Estimate, SoupArm, SoupChoice
 from cpt_api.trial import Arm, DecideWork, Question
 from cpt_api.values import Digest, Share, Tokens
 from cpt_trainer.decide import soup_words as words
-from cpt_trainer.decide.document import LEVEL, ONE_SIDED, Models, Scores, estimate, interval
+from cpt_trainer.decide.document import LEVEL, ONE_SIDED, Models, Scores, base_of, bounded, estimate, interval
 from cpt_trainer.decide.estimates import difference, level, minus, rounded
 from cpt_trainer.decide.halves import split
 from cpt_trainer.decide.joint import MaximumNull, correlations
@@ -86,8 +86,7 @@ class Found:
 
 def decide(work: DecideWork, models: Models) -> Decision:
     """One answer for all means."""
-    base = models[known(work.baseline)]
-    assert base is not None, "evaluations do not diverge"
+    base = base_of(work, models)
     means = _means(work, models, base)
     if not means:
         raise DataError("every model of this soup has diverged: ask for models that have a score")
@@ -151,15 +150,7 @@ def _lost(means: Sequence[Scores], base: Scores, seed: int) -> Sequence[Estimate
     items = [minus(scores.retention, base.retention) for scores in means]
     null = MaximumNull.of(correlations(items, losses), df=min(lost.df for lost in losses), seed=seed)
     reach = null.quantile(LEVEL)
-    return [
-        Estimate(
-            value=rounded(lost.value),
-            standard_error=rounded(lost.standard_error),
-            degrees_of_freedom=rounded(lost.df),
-            upper=rounded(lost.value + reach * lost.standard_error),
-        )
-        for lost in losses
-    ]
+    return [bounded(lost, None, lost.value + reach * lost.standard_error) for lost in losses]
 
 
 # --- the document -----------------------------------------------------------------------------------------------------
