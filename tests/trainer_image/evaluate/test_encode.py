@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -70,7 +72,12 @@ class TestPairs:
         """A context that several choices share is encoded once."""
         seen: list[str] = []
         plain = Tokenizer.plain
-        monkeypatch.setattr(Tokenizer, "plain", lambda self, texts: seen.extend(texts) or plain(self, texts))
+
+        def watched(self: Tokenizer, texts: Sequence[str]) -> list[Any]:
+            seen.extend(texts)
+            return plain(self, texts)
+
+        monkeypatch.setattr(Tokenizer, "plain", watched)
         question = make_question(pairs=[("the model", f" {word}") for word in ("reads", "writes", "reads")])
         Encoder(FILES, 100).questions([question, question])
         assert seen == ["the model", "the model reads", "the model writes"]

@@ -57,7 +57,7 @@ def reference(
     pairs = [(pair.context, pair.continuation) for question in asked for pair in question.pairs]
     texts = [(one.context, one.stop, one.tokens_max) for one in completions]
     requests.write_text(json.dumps({"pairs": pairs, "completions": texts}))
-    command = [lm_eval_python(), HARNESS, model, requests, answers, "8"]
+    command: list[str | Path] = [lm_eval_python(), HARNESS, model, requests, answers, "8"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     content = json.loads(answers.read_text())

@@ -29,8 +29,15 @@ def asked(model: Path, work: Path, processes: int, placement: Placement, precisi
     answers = work / "answers"
     answers.mkdir(parents=True)
     script = Path(__file__).with_name("ask.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", script]
-    arguments = [model, work / "store", placement.value, precision, answers]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={processes}",
+        script,
+    ]
+    arguments: list[str | Path] = [model, work / "store", placement.value, precision, answers]
     done = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True, env=dict(os.environ))
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads((answers / f"{rank}.json").read_text()) for rank in range(processes)]
