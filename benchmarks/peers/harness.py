@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
+from lm_eval.api.instance import Instance  # type: ignore[import-not-found]  # of its own environment
+from lm_eval.models.huggingface import HFLM  # type: ignore[import-not-found]
 
 
 def main(model: str, requests: str, answers: str, batch_size: str = "1", cache: str = "cache") -> None:

@@ -98,7 +98,8 @@ class TestSharing:
         folder = tiny_llama(tmp_path, model_type=family, sliding_window=None)
         questions = some_questions()[::5]
         assert scorer_of(folder).fingerprint.share
-        require_close(*(scorer_of(folder, g).likelihoods(questions) for g in (SMALL, NAIVE)))
+        shared, naive = (scorer_of(folder, g).likelihoods(questions) for g in (SMALL, NAIVE))
+        require_close(shared, naive)
 
     def test_attention_is_put_back(self, folder: Path) -> None:
         """A model that is asked in the middle of its training goes on as before."""
