@@ -48,7 +48,7 @@ def parse_suite(text: str, file: str) -> Suite:
         if not isinstance(root, yaml.MappingNode):
             raise ConfigError(f"{file}:1: a suite is a mapping with name, version, description, tasks and groups")
         _require_single_keys(root, file)
-        content = yaml.load(text, Loader=yaml.CSafeLoader)  # noqa: S506 - a safe one, in C
+        content = yaml.load(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{file}:{line}: {error.problem}") from None
