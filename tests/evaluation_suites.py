@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -97,8 +96,23 @@ def make_row(task: str, number: int, correct: bool, **changes: Any) -> Row:
     """Of a question with two choices, the second right; its text costs a bit per byte, or two."""
     name = f"{number:05d}"
     logprobs = (-2.0, -1.0) if correct else (-1.0, -2.0)
-    row = Row(task, name, f"hash of {name}", f"prompt of {name}", "", name, logprobs, (1, 1), (4, 4), (4, 4), 1)
-    return replace(row, bits=4.0 if correct else 8.0, size=4, correct=int(correct), **changes)
+    content: dict[str, Any] = {
+        "task": task,
+        "item": name,
+        "item_hash": f"hash of {name}",
+        "prompt_hash": f"prompt of {name}",
+        "stratum": "",
+        "cluster": name,
+        "logprobs": logprobs,
+        "tokens": (1, 1),
+        "chars": (4, 4),
+        "sizes": (4, 4),
+        "gold": 1,
+        "bits": 4.0 if correct else 8.0,
+        "size": 4,
+        "correct": int(correct),
+    }
+    return Row(**content | changes)
 
 
 def make_table(suite: Suite, correct: Sequence[bool], **scoring: Any) -> SuiteTable:

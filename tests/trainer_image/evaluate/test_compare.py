@@ -6,7 +6,7 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 
 from cpt_api.model import sha256
 from cpt_trainer.errors import DataError
-from cpt_trainer.evaluate.compare import Line, compare, render
+from cpt_trainer.evaluate.compare import Comparison, Line, compare, render
 from cpt_trainer.evaluate.prompts import pose
 from cpt_trainer.evaluate.sanity import gate
 from cpt_trainer.evaluate.suite_table import SuiteTable, read_suite_table, write_prompts, write_suite_table
@@ -44,7 +44,7 @@ def answers(seed: int, count: int = 200, share: float = 0.5) -> list[bool]:
     return [chance.random() < share for _ in range(count)]
 
 
-def line(found: Any, name: str) -> Line:
+def line(found: Comparison, name: str) -> Line:
     """Of that name."""
     return next(line for line in found.lines if line.name == name)
 
@@ -131,7 +131,7 @@ class TestRefused:
         suite = make_suite([CLOZE])
         about = make_about(suite, 3)
         a = SuiteTable(about, suite_items("small", rows))
-        b = SuiteTable(about, suite_items("small", [*rows[:2], replace(rows[2], **{column: "x"})]))
+        b = SuiteTable(about, suite_items("small", [*rows[:2], make_row("cloze", 2, correct=True, **{column: "x"})]))
         with pytest.raises(DataError, match=rf"task cloze, item 00002: {column} is .* in A and x in B"):
             compare(a, b)
 
@@ -190,7 +190,7 @@ class TestTable:
 class TestGate:
     """What a broken model looks like."""
 
-    def table(self, choices: list[tuple[float, ...]]) -> Items:
+    def table(self, choices: Sequence[tuple[float, ...]]) -> Items:
         """With these scores."""
         rows = [make_row("cloze", n, correct=max(one) == one[1], logprobs=one) for n, one in enumerate(choices)]
         return suite_items("small", rows)
