@@ -18,8 +18,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ from cpt_trainer.state import local_rows, tensors_of
 
 FAMILIES: Mapping[str, str] = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 """By `model_type`: the names that transformers' classes begin with. Each has a parity test, tied and untied."""
+
+Answer = TypeVar("Answer")
 
 
 def read_config(files: Mapping[str, bytes]) -> Any:
@@ -98,6 +100,10 @@ class Trainee(nn.Module):
         )
         hidden: Tensor = output.last_hidden_state
         return hidden
+
+    def ask(self, question: Callable[[Any, Tensor], Answer]) -> Answer:
+        """What it makes of the decoder and the head's weights; in hooks of sharding, like `forward`."""
+        return question(self._decoder, self._head.weight)
 
     @property
     def _decoder(self) -> Any:

@@ -17,18 +17,20 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from cpt_api.trial import Precision
 from cpt_trainer.model import Trainee, fill_buffers, is_tied
 from cpt_trainer.process import Process
 
-_TYPES = {Precision.BFLOAT16: torch.bfloat16, Precision.FLOAT32: torch.float32}
+TYPES = {Precision.BFLOAT16: torch.bfloat16, Precision.FLOAT32: torch.float32}
 
 
-def parallelise(trainee: Trainee, config: Any, process: Process, precision: Precision) -> None:
+def parallelise(
+    trainee: Trainee, config: Any, process: Process, precision: Precision, *, compiled: bool = True
+) -> None:
     """Give a model on the meta device its place on this rank; weights come after."""
-    if process.device.type == "cuda":
+    if process.device.type == "cuda" and compiled:
         for block in trainee.blocks:
             block.compile()
     if process.size > 1 or precision is not Precision.FLOAT32:
@@ -47,12 +49,13 @@ def reshard(trainee: Trainee) -> None:
 
 def _shard(trainee: Trainee, process: Process, precision: Precision) -> None:
     mesh = process.mesh()
-    policy = MixedPrecisionPolicy(param_dtype=_TYPES[precision], reduce_dtype=torch.float32)
+    policy = MixedPrecisionPolicy(param_dtype=TYPES[precision], reduce_dtype=torch.float32)
     for block in trainee.blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     if not is_tied(trainee.lm):
         fully_shard(trainee.lm.get_input_embeddings(), mesh=mesh, mp_policy=policy)  # type: ignore[operator]
     fully_shard(trainee, mesh=mesh, mp_policy=policy)
+    register_fsdp_forward_method(trainee, "ask")
     for module in trainee.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,8 @@ class TokenizerFiles:
     """Begins every document, where the tokenizer adds it."""
     eos: int
     """Ends every document."""
+    start: int
+    """What a text without anything before it is scored after: BOS, also one that is not added, else EOS."""
     vocabulary: int
     """Every token is below."""
 
@@ -75,8 +78,20 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """[BOS] + tokens + EOS of each text."""
+        return [self._document(ids) for ids in self.plain(texts)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Their text, without what is special."""
+        return str(self._encoder.decode(list(ids), skip_special_tokens=True))
+
+    def text_of(self, token: int) -> str:
+        """How it is written."""
+        return str(self._encoder.id_to_token(token))
+
+    def plain(self, texts: Sequence[str]) -> list[Tokens]:
+        """The tokens of each text, and nothing around them."""
         if self._wordwise is None or not all(texts):
-            return [self._document(ids) for ids in self._reference(texts)]
+            return self._reference(texts)
         if texts:
             beginning = texts[0][:_COMPARED_CHARACTERS]
             [fast], [reference] = self._wordwise.encode([beginning]), self._reference([beginning])
@@ -85,7 +100,7 @@ class Tokenizer:
                     "two ways to encode a text differ, which is a mistake of this program: report it with "
                     f"tokenizer.json and this text: {beginning[:200]!r}"
                 )
-        return [self._document(ids) for ids in self._wordwise.encode(texts)]
+        return self._wordwise.encode(texts)
 
     def _reference(self, texts: Sequence[str]) -> list[Tokens]:
         encodings = self._encoder.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -103,22 +118,34 @@ class Tokenizer:
 
 def read_tokenizer(store: Store, prefix: str) -> TokenizerFiles:
     """The tokenizer of the model in Hugging Face layout below `prefix`."""
-    key = prefix + FILE
     try:
-        text = store.get(key).decode()
+        files = {FILE: store.get(prefix + FILE)}
     except MissingError as error:
         raise MissingError(
             f"no tokenizer: expected {FILE} beside the model ({error}); "
             "write it with AutoTokenizer.from_pretrained(…).save_pretrained(…)"
         ) from error
+    for name in (SETTINGS, CONFIG):
+        with suppress(MissingError):
+            files[name] = store.get(prefix + name)
+    return tokenizer_of(files, prefix)
+
+
+def tokenizer_of(files: Mapping[str, bytes], where: str = "") -> TokenizerFiles:
+    """The tokenizer of a model's files by name, which lie below that prefix."""
+    try:
+        text = files[FILE].decode()
     except UnicodeDecodeError as error:
-        raise DataError(f"{key} is not UTF-8: {error}") from error
-    encoder = _load(text, key)
-    settings, config = (read_json(store, prefix + name, optional=True) for name in (SETTINGS, CONFIG))
+        raise DataError(f"{where}{FILE} is not UTF-8: {error}") from error
+    encoder = _load(text, where + FILE)
+    settings, config = (_object(files[name], where + name) if name in files else {} for name in (SETTINGS, CONFIG))
+    named = _token_id(encoder, settings.get("bos_token"))
+    eos = _eos(encoder, settings, config, where)
     return TokenizerFiles(
         text=text,
         bos=_bos(encoder, settings, config),
-        eos=_eos(encoder, settings, config, prefix),
+        eos=eos,
+        start=eos if named is None else named,
         vocabulary=max(encoder.get_vocab(with_added_tokens=True).values(), default=0) + 1,
     )
 
@@ -126,11 +153,16 @@ def read_tokenizer(store: Store, prefix: str) -> TokenizerFiles:
 def read_json(store: Store, key: str, *, optional: bool = False) -> Mapping[str, Any]:
     """A JSON object of the store; empty when it may be missing, and is."""
     try:
-        content = json.loads(store.get(key))
+        return _object(store.get(key), key)
     except MissingError:
         if not optional:
             raise
         return {}
+
+
+def _object(data: bytes, key: str) -> Mapping[str, Any]:
+    try:
+        content = json.loads(data)
     except ValueError as error:
         raise DataError(f"{key} is not JSON: {error}") from error
     if not isinstance(content, dict):
