@@ -18,8 +18,8 @@ from cpt_trainer.base import read_files
 from cpt_trainer.evaluate.blocks import Geometry
 from cpt_trainer.evaluate.place import Placement, place
 from cpt_trainer.evaluate.scorer import Scorer
-from cpt_trainer.model import Trainee, initialise, make, read_config
 from cpt_trainer.evaluate.shards import Keeper
+from cpt_trainer.model import Trainee, initialise, make, read_config
 from cpt_trainer.parallel import TYPES, parallelise
 from cpt_trainer.peers import Alone
 from cpt_trainer.process import Process
