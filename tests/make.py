@@ -13,6 +13,7 @@ from cpt_api.result import (
     Decision,
     DurationArm,
     DurationChoice,
+    Equivalent,
     Estimate,
     HeldOutScore,
     Judgement,
@@ -25,6 +26,7 @@ from cpt_api.result import (
     RateChoice,
     ResolvedInput,
     Result,
+    Scaled,
     Screened,
     ScreenedArm,
     SoupArm,
@@ -89,7 +91,7 @@ def _products(spec: CPTTrialSpec) -> dict[str, Any]:
             return {"checkpoint": checkpoint, "held_out": tuple(_score(t.digest) for t in texts if t.digest)}
         case TrialType.EVALUATE:
             assert spec.evaluate
-            return {"held_out": tuple(_score(t.digest) for t in spec.evaluate.held_out if t.digest)}
+            return {"held_out": tuple(_score(t.digest) for t in spec.evaluate.texts if t.digest)}
         case TrialType.DECIDE:
             assert spec.decide
             return {"decision": make_decision(spec.decide)}
@@ -234,6 +236,27 @@ def make_proposal(work: DecideWork, weights: Sequence[str] = (), verdict: str = 
     return Decision(question=work.question, method="test-1", proposal=answer, sentence="by merges")
 
 
+def make_scaled(work: DecideWork) -> Decision:
+    """Every arm gains the same, and is worth three times its compute."""
+    answers = [
+        Scaled(
+            baseline=model.baseline.digest or "",
+            base_target=2.0,
+            base_interval=(1.9, 2.1),
+            trial=model.arm.trial.digest if model.arm else None,
+            outcome="Completed" if model.arm else "Evaluated",
+            target=1.5 if model.arm else None,
+            gain=Estimate(value=0.5, standard_error=0.1, degrees_of_freedom=4, lower=0.2, upper=0.8)
+            if model.arm
+            else None,
+            equivalent=Equivalent(place="Between", value=3, lower=2, smallest=0.5, largest=4) if model.arm else None,
+            reason="a reason",
+        )
+        for model in work.models or ()
+    ]
+    return Decision(question=work.question, method="test-1", scaled=tuple(answers), sentence="scaled")
+
+
 def make_decision(work: DecideWork, chosen: LearningRate | None = None) -> Decision:
     """Drops the highest rate at every rung but the last, and chooses the lowest unless told otherwise."""
     if work.question is Question.SCREENING:
@@ -246,6 +269,8 @@ def make_decision(work: DecideWork, chosen: LearningRate | None = None) -> Decis
         return make_mix(work)
     if work.question is Question.SOUP:
         return make_soup(work)
+    if work.question is Question.SCALING:
+        return make_scaled(work)
     choices = []
     for entry in work.datasets:
         rates = [arm.learning_rate for arm in entry.arms]

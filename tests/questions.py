@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -210,6 +211,61 @@ def _phases(share: str) -> tuple[Phase, ...]:
     weights = {"python": share, "perl": str(1 - Decimal(share))}
     parts = [{"dataset": {"digest": make_digest(name)}, "weight": weight} for name, weight in weights.items()]
     return (Phase.model_validate({"mixture": parts}),)
+
+
+class Scaling:
+    """Bases by name: parameters, pretraining tokens, bits per byte before, and after (None: only evaluated)."""
+
+    def __init__(
+        self,
+        bases: Mapping[str, tuple[int | None, str | None, float, float | None]],
+        controls: Mapping[str, Sequence[float]],
+        *,
+        diverged: Sequence[str] = (),
+        picked_from: int = 1,
+        tokens: str = "100",
+    ) -> None:
+        self.models: dict[Digest, Scores | None] = {}
+        first = next(iter(bases))
+        self.work = DecideWork.model_validate(
+            {
+                "question": "Scaling",
+                "target": {"heldOut": [{"digest": TARGET}], "threshold": "0.02"},
+                "retention": {"heldOut": [{"digest": RETENTION}], "threshold": "0.02"},
+                "baseline": {"digest": make_digest(first)},
+                "models": [
+                    {
+                        "baseline": self._trial(name, before, parameters),
+                        "target": [{"digest": make_digest(f"{name} target")}],
+                        "retention": [{"digest": make_digest(f"{name} retention")}],
+                        **({"pretrainingTokens": pretraining} if pretraining else {}),
+                        **self._arm(name, after, tokens, diverged=name in diverged),
+                        "pickedFrom": picked_from,
+                    }
+                    for name, (parameters, pretraining, before, after) in bases.items()
+                ],
+                "controls": [
+                    {
+                        "learningRate": rate,
+                        "tokens": "1M",
+                        "trials": [self._trial(f"control {rate} {n}", loss) for n, loss in enumerate(runs)],
+                    }
+                    for rate, runs in controls.items()
+                ],
+            }
+        )
+
+    def _arm(self, name: str, loss: float | None, tokens: str, *, diverged: bool) -> dict[str, object]:
+        if loss is None:
+            return {}
+        trial = self._trial(f"{name} trained", None if diverged else loss)
+        return {"arm": {"learningRate": "1e-4", "tokens": tokens, "trial": trial}}
+
+    def _trial(self, name: str, loss: float | None, parameters: int | None = None) -> dict[str, Digest]:
+        digest = make_digest(name)
+        scores = None if loss is None else make_scores(loss, seed=len(self.models))
+        self.models[digest] = replace(scores, parameters=parameters) if scores else None
+        return {"digest": digest}
 
 
 class Question:

@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from cpt_api.result import Decision, Result, Verdict
-from cpt_api.trial import CPTTrialSpec, DatasetArms, DecideWork, Question, TrialType
+from cpt_api.trial import CPTTrialSpec, DatasetArms, DecideWork, Question, SizedModel, TrialType
 from cpt_api.values import LearningRate
 from cpt_operator.plan import Failed, Outcome, Succeeded
 from make import make_decision, make_result, outcome_diverged
@@ -29,6 +29,12 @@ def _some(values: tuple[str, ...], most: int) -> st.SearchStrategy[list[str]]:
     return st.lists(st.sampled_from(values), min_size=1, max_size=most, unique=True)
 
 
+def _models(names: list[str]) -> list[Manifest]:
+    """One that says everything, one that says nothing."""
+    known = {"peakLearningRate": "2e-4", "pretrainingTokens": "2T", "resources": {"nodes": 2, "memory": "9Gi"}}
+    return [{"name": name, "uri": f"s3://cpt/{name}", **(known if name == "large" else {})} for name in names]
+
+
 STAGES: Mapping[str, st.SearchStrategy[Any]] = {
     "screening": st.fixed_dictionaries({"onUndecided": st.sampled_from(["Drop", "Keep", "Stop"])}),
     "durationSweep": st.fixed_dictionaries({"durations": _some(("40960", "61440", "81920", "163840"), 4)}),
@@ -42,6 +48,7 @@ STAGES: Mapping[str, st.SearchStrategy[Any]] = {
         },
     ),
     "soup": st.fixed_dictionaries({}, optional={"weights": _some(("0.25", "0.5", "0.75", "1"), 3)}),
+    "scaling": st.fixed_dictionaries({}, optional={"models": _some(("large", "small"), 2).map(_models)}),
 }
 """By name in the recipe: each may be there or not."""
 
@@ -56,7 +63,10 @@ def manifests(draw: st.DrawFn) -> Manifest:
     stages = {name: draw(stage) for name, stage in STAGES.items() if draw(st.booleans())}
     if "mixing" not in stages:
         stages.pop("mixSweep", None)
+    references = {"references": _models(["huge"])} if "scaling" in stages and draw(st.booleans()) else {}
     return {
+        "model": {"uri": "s3://cpt/sources/base", "peakLearningRate": "4e-4", "pretrainingTokens": "1T"},
+        **references,
         "datasets": [_text(name) for name in names],
         "replay": {"dataset": _text("speeches")} if has_replay else None,
         "evaluation": {
@@ -121,7 +131,8 @@ class Fate:
         if work is None or work.question not in ANSWERS:
             return result
         decision = make_decision(work)
-        rngs = [random.Random(f"{self.seed} {_asked(work, entry)}") for entry in work.datasets]
+        asked = work.datasets or work.models or ()
+        rngs = [random.Random(f"{self.seed} {_asked(work, entry)}") for entry in asked]
         return result.model_copy(update={"decision": ANSWERS[work.question](work, decision, rngs)})
 
 
@@ -137,7 +148,7 @@ def _mishap(spec: CPTTrialSpec, result: Result) -> Outcome:
     return Failed("DataError", "fate wanted it so")
 
 
-def _asked(work: DecideWork, entry: DatasetArms) -> str:
+def _asked(work: DecideWork, entry: DatasetArms | SizedModel) -> str:
     return f"{work.question} {work.rung_tokens} {entry.to_dict()}"
 
 
@@ -197,12 +208,24 @@ def _soup(_: DecideWork, decision: Decision, rngs: list[random.Random]) -> Decis
     return decision.model_copy(update={"soup": choice.model_copy(update={"verdict": verdict, "picked": picked.trial})})
 
 
+def _scaled(_: DecideWork, decision: Decision, rngs: list[random.Random]) -> Decision:
+    """Some arms diverged, and some have nothing to be compared with."""
+    diverged = {"outcome": "Diverged", "target": None, "gain": None, "equivalent": None}
+    changes: list[Mapping[str, object]] = [{}, {"equivalent": None}, diverged]
+    answers = [
+        one.model_copy(update=rng.choice(changes) if one.trial else {})
+        for one, rng in zip(decision.scaled or (), rngs, strict=True)
+    ]
+    return decision.model_copy(update={"scaled": tuple(answers)})
+
+
 ANSWERS: Mapping[Question, Callable[[DecideWork, Decision, list[random.Random]], Decision]] = {
     Question.LEARNING_RATE: _rates,
     Question.SCREENING: _screened,
     Question.DURATION: _durations,
     Question.MIX: _mix,
     Question.SOUP: _soup,
+    Question.SCALING: _scaled,
 }
 """By question: another answer for each dataset, drawn from its own numbers. Others get that of `make_decision`."""
 
@@ -214,7 +237,7 @@ def calm(rate: LearningRate) -> Callable[[CPTTrialSpec], Outcome]:
         if spec.decide is None:
             return Succeeded(make_result(spec))
         tried = sorted({arm.learning_rate for entry in spec.decide.datasets for arm in entry.arms})
-        decision = make_decision(spec.decide, rate if rate in tried else tried[0])
+        decision = make_decision(spec.decide, rate if rate in tried else min(tried, default=None))
         kept = [
             choice.model_copy(update={"survivors": tuple(arm.learning_rate for arm in choice.arms)})
             for choice in decision.rates

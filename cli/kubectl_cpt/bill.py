@@ -5,13 +5,17 @@
     or 989 TFLOP/s, of which 40 %     989e12 · 0.4 / (6 · 7e9) = 9,419 tokens/s per GPU, 44.2 GPU-hours
     at 2.50 per GPU-hour              115.74 or 110.59
 
+    0.5B of it on a base of 13B       1B + 0.5B · 13/7 = 1.93B tokens of the 7B model: 59.5 GPU-hours
+
 6ND is a convention for budgets: attention, evaluation and start-up are not in it. What the user did not tell is
 unknown, and unknown is never zero.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 CONVENTION = "6ND"
 _FLOPS_PER_PARAMETER = 6
@@ -30,6 +34,8 @@ class Prices:
     """Of the data sheet; with `mfu` and `parameters` instead of a measured rate."""
     mfu: float | None = None
     """Which part of that training reaches."""
+    further: Mapping[str, int] = field(default_factory=dict)
+    """Parameters of further bases, by name."""
 
     @property
     def rate(self) -> float | None:
@@ -39,6 +45,15 @@ class Prices:
         if self.parameters is None or self.gpu_teraflops is None or self.mfu is None:
             return None
         return self.gpu_teraflops * 1e12 * self.mfu / (_FLOPS_PER_PARAMETER * self.parameters)
+
+    def on_the_base(self, tokens: int, further: Mapping[str, int]) -> float | None:
+        """What these cost, in tokens of the base; `further` of them are trained on other bases, by name."""
+        if not any(further.values()):
+            return float(tokens)
+        if self.parameters is None or any(name not in self.further for name in further):
+            return None
+        elsewhere = sum(count * self.further[name] for name, count in further.items())
+        return tokens - sum(further.values()) + elsewhere / self.parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +66,13 @@ class Bill:
     cost: float | None
 
     @classmethod
-    def of(cls, tokens: int, prices: Prices) -> Bill:
-        """By the rules above."""
-        gpu_hours = tokens / prices.rate / 3600 if prices.rate else None
+    def of(cls, tokens: int, prices: Prices, further: Mapping[str, int] = MappingProxyType({})) -> Bill:
+        """By the rules above; `further` of the tokens are trained on other bases, by name."""
+        worth = prices.on_the_base(tokens, further)
+        gpu_hours = worth / prices.rate / 3600 if worth is not None and prices.rate else None
         return cls(
             tokens=tokens,
-            flops=float(_FLOPS_PER_PARAMETER * prices.parameters * tokens) if prices.parameters else None,
+            flops=_FLOPS_PER_PARAMETER * prices.parameters * worth if worth is not None and prices.parameters else None,
             gpu_hours=gpu_hours,
             cost=gpu_hours * prices.per_gpu_hour if gpu_hours is not None and prices.per_gpu_hour is not None else None,
         )

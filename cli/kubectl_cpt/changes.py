@@ -11,6 +11,7 @@ the CRD holds as CEL, which nothing here can run.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,10 +32,22 @@ _GROWING = (
     "recipe.mixSweep.rungs",
     "recipe.mixSweep.durations",
     "recipe.soup.weights",
+    "recipe.scaling.models",
+    "references",
 )
 """Lists that may be appended to."""
-_STAGES = ("recipe.learningRateSweep", "recipe.durationSweep", "recipe.mixSweep", "recipe.soup")
+_BEGINNING = ("recipe.scaling.models", "references")
+"""The same where there was none."""
+_STAGES = (
+    "recipe.learningRateSweep",
+    "recipe.durationSweep",
+    "recipe.mixSweep",
+    "recipe.soup",
+    "recipe.scaling",
+)
 """Blocks that hold growing lists, and are there from the beginning or never."""
+_MODEL_RESOURCES = re.compile(r"recipe\.scaling\.models\[[^]]*\]\.resources")
+"""What may change in an item that may not."""
 REFUSED = "!"
 
 
@@ -94,10 +107,11 @@ def _judged(change: Change, live: CPTExperimentSpec) -> Change:
     if change.path in _STAGES or any(fixed):
         return Change(REFUSED, change.path, f"{change.what or change.sign} (immutable)")
     grown = next((field for field in _GROWING if change.path.startswith(field)), None)
-    if grown is None:
+    if grown is None or _MODEL_RESOURCES.match(change.path):
         return change
     is_item = change.path.startswith(f"{grown}[") and change.path.endswith("]")
-    if change.sign != "+" or not is_item:
+    is_first = change.path == grown and grown in _BEGINNING
+    if change.sign != "+" or not (is_item or is_first):
         return Change(REFUSED, change.path, f"{change.what or change.sign} (items may only be added)")
     for field, word, before in _lengths(live):
         if grown == field and Tokens.parse(change.what) < max(before):

@@ -37,6 +37,7 @@ from cpt_api.result import (
     RateChoice,
     ResolvedInput,
     Result,
+    Scaled,
     Screened,
     ScreenedArm,
     SoupArm,
@@ -57,7 +58,7 @@ from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import Context, Earlier, Look, Outcome, Plan, PlannedTrial, Succeeded, plan
 from cpt_operator.plan.lengths import InvalidRecipeError
 from cpt_operator.plan.mixsweep import STAGE as MIX_SWEEP
-from cpt_operator.plan.recipe import Recipe, resolve
+from cpt_operator.plan.recipe import Recipe, further_trials, resolve
 from kubectl_cpt.errors import ManifestError
 from kubectl_cpt.manifest import Document
 
@@ -76,7 +77,7 @@ class Forecast:
     """No rate is dropped."""
     least: Plan
     """Half of the rates are dropped at every rung, more never are; no dataset survives screening, no duration after the
-    second is worth it, no soup is released."""
+    second is worth it, no arm is better than the base, no soup is released."""
 
     @property
     def tokens_of_one_more_rate(self) -> int:
@@ -135,7 +136,12 @@ def tokens(trials: Sequence[PlannedTrial]) -> int:
 
 def _unfold(spec: CPTExperimentSpec, *, hopeful: bool) -> Plan:
     """Answer every trial until nothing new is planned."""
-    context = Context(experiment_uid=_UID, protocol=PROTOCOL, base=sha256(b"base") if spec.model.trial_name else None)
+    context = Context(
+        experiment_uid=_UID,
+        protocol=PROTOCOL,
+        base=sha256(b"base") if spec.model.trial_name else None,
+        made={name: sha256(name.encode()) for name in further_trials(spec)},
+    )
     outcomes: dict[Digest, Outcome] = {}
     earlier = Earlier()
     for _ in range(_TURNS_MAX):
@@ -181,7 +187,7 @@ def _products(spec: CPTTrialSpec, *, hopeful: bool) -> dict[str, Any]:
                 "held_out": tuple(_score(text.digest) for text in texts if text.digest),
             }
         case EvaluateWork() as work:
-            return {"held_out": tuple(_score(text.digest) for text in work.held_out if text.digest)}
+            return {"held_out": tuple(_score(text.digest) for text in work.texts if text.digest)}
         case DecideWork() as work:
             return {"decision": _IMAGINED[work.question](work, hopeful)}
         case _:
@@ -221,13 +227,19 @@ def _race(work: DecideWork, hopeful: bool) -> Decision:
             RateChoice(
                 dataset=subject_digest(entry),
                 arms=tuple(
-                    RateArm(learning_rate=arm.learning_rate, trial=arm.trial.digest, outcome="Completed", target=1.0)
+                    RateArm(
+                        learning_rate=arm.learning_rate,
+                        trial=arm.trial.digest,
+                        outcome="Completed",
+                        target=_target(work.rung_tokens),
+                    )
                     for arm in entry.arms
                     if arm.trial.digest
                 ),
                 survivors=tuple(rates if work.last or hopeful else rates[: (len(rates) + 1) // 2]),
                 chosen=rates[0],
                 verdict="Chosen",
+                gain=_gain(hopeful),
                 reason="imagined",
             )
         )
@@ -241,13 +253,14 @@ def _durations(work: DecideWork, hopeful: bool) -> Decision:
             dataset=subject_digest(entry),
             learning_rate=entry.arms[0].learning_rate,
             arms=tuple(
-                DurationArm(tokens=arm.tokens, trial=arm.trial.digest, outcome="Completed", target=1.0)
+                DurationArm(tokens=arm.tokens, trial=arm.trial.digest, outcome="Completed", target=_target(arm.tokens))
                 for arm in entry.arms
                 if arm.tokens and arm.trial.digest
             ),
             chosen=entry.arms[min(number, 1) - 1].tokens,  # the first another one, so that no two proposals are alike
             verdict="Chosen",
             go_on=hopeful,
+            gain=_gain(hopeful),
             reason="imagined",
         )
         for number, entry in enumerate(work.datasets)
@@ -331,6 +344,32 @@ def _by_merges(work: DecideWork, _hopeful: bool) -> Decision:
     return Decision(question=work.question, method="imagined", proposal=proposal, sentence="imagined")
 
 
+def _target(tokens: Tokens | None) -> float:
+    """The longer, the better: what is repeated on other bases is the longest."""
+    return 1 / tokens if tokens else 1.0
+
+
+def _gain(hopeful: bool) -> Estimate:
+    """Every arm is better than the base, or none."""
+    return Estimate(value=1.0 if hopeful else -1.0)
+
+
+def _scaling(work: DecideWork, hopeful: bool) -> Decision:
+    """Nothing hangs on it."""
+    answers = [
+        Scaled(
+            baseline=model.baseline.digest or "",
+            base_target=1.0,
+            base_interval=(1.0, 1.0),
+            trial=model.arm.trial.digest if model.arm else None,
+            outcome="Completed" if hopeful else "Diverged",
+            reason="imagined",
+        )
+        for model in work.models or ()
+    ]
+    return Decision(question=work.question, method="imagined", scaled=tuple(answers), sentence="imagined")
+
+
 _IMAGINED: Mapping[Question, Callable[[DecideWork, bool], Decision]] = {
     Question.LEARNING_RATE: _race,
     Question.SCREENING: _screening,
@@ -338,6 +377,7 @@ _IMAGINED: Mapping[Question, Callable[[DecideWork, bool], Decision]] = {
     Question.MIX: _mixing,
     Question.SOUP: _soup,
     Question.MIXTURE_PROXY: _by_merges,
+    Question.SCALING: _scaling,
 }
 
 

@@ -28,17 +28,15 @@ from cpt_api.result import Result
 from cpt_api.trial import CPTTrialSpec
 from cpt_api.values import Digest
 from cpt_operator.kinds import DIGEST_ANNOTATION
-from cpt_trainer.errors import MissingError, TrainerExit
-from cpt_trainer.store import Store, open_address
+from cpt_trainer.errors import MissingError
+from cpt_trainer.store import Store
 from kubectl_cpt.cluster.kubectl import TRIALS, Kubectl, Object
 from kubectl_cpt.errors import CliError
 from kubectl_cpt.machine.recalled import recalled
 from kubectl_cpt.manifest import load
 from kubectl_cpt.numbers import size
-from kubectl_cpt.render import as_json, as_yaml, columns
-from kubectl_cpt.run import address_of
-
-_STORE_SECONDS = 30.0
+from kubectl_cpt.opened import address_of, opened
+from kubectl_cpt.render import FOR_PROGRAMS, columns, for_programs
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +64,8 @@ def of_cluster(kubectl: Kubectl, uri: str, namespace: str | None, output: str, e
 def of_runs(files: Sequence[str], uri: str, namespace: str | None, output: str, environment: Mapping[str, str]) -> None:
     """What no trial of these manifests is, or reads; name the manifests of all runs that shall be kept."""
     manifests = load(files, namespace=namespace)
-    try:
-        world = recalled(manifests, open_address(address_of(uri, environment), _STORE_SECONDS))
-    except TrainerExit as error:
-        raise CliError(f"the store: {error}") from error
+    with opened(address_of(uri, environment)) as store:
+        world = recalled(manifests, store)
     looks = {digest for spec in world.memory.looks for digest in _read_by(spec)}
     kept = {job.digest for job in world.jobs if job.digest} | {d for job in world.jobs for d in _read_by(job.spec)}
     _show(uri, world.namespace, kept | looks | set(world.memory.attempts), output, environment)
@@ -126,20 +122,10 @@ def _what(store: Store, namespace: str, digest: Digest) -> str:
 
 
 def _show(uri: str, namespace: str, kept: AbstractSet[Digest], output: str, environment: Mapping[str, str]) -> None:
-    try:
-        store = open_address(address_of(uri, environment), _STORE_SECONDS)
+    with opened(address_of(uri, environment)) as store:
         found = unused(store, namespace, kept)
-    except TrainerExit as error:
-        raise CliError(f"the store: {error}; credentials and endpoint come from AWS_* in the environment") from error
     document = {"kind": "Unused", "namespace": namespace, "trials": [each.to_dict() for each in found]}
-    match output:
-        case "json":
-            text = as_json(document)
-        case "yaml":
-            text = as_yaml(document)
-        case _:
-            text = _table(found, namespace)
-    sys.stdout.write(text)
+    sys.stdout.write(for_programs(document, output) if output in FOR_PROGRAMS else _table(found, namespace))
 
 
 def _table(found: Sequence[Unused], namespace: str) -> str:

@@ -77,6 +77,14 @@ def _count(text: str) -> Tokens:
         raise typer.BadParameter("expected a number with M, B or T, such as 7B") from error
 
 
+def _size(text: str) -> tuple[str, Tokens]:
+    """Of a further model."""
+    name, _, count = text.partition("=")
+    if not name or not count:
+        raise typer.BadParameter(f"--parameters-of {text}: expected the name of a model and its size, such as 70b=69B")
+    return name, _count(count)
+
+
 def _positive(value: float | None) -> float | None:
     if value is not None and value <= 0:
         raise typer.BadParameter("expected a positive number")
@@ -111,6 +119,10 @@ def plan_command(
     parameters: Annotated[
         Tokens | None, typer.Option(parser=_count, metavar="COUNT", help="Of the model, such as 7B: gives FLOPs.")
     ] = None,
+    parameters_of: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COUNT", help="Of a further model of recipe.scaling, such as 70b=69B; one each."),
+    ] = None,
     tokens_per_second_per_gpu: Annotated[
         float | None, typer.Option(callback=_positive, help="Of training: gives GPU-hours.")
     ] = None,
@@ -134,7 +146,8 @@ def plan_command(
     from kubectl_cpt.bill import Prices
     from kubectl_cpt.plan import show
 
-    prices = Prices(parameters, tokens_per_second_per_gpu, price_per_gpu_hour, gpu_teraflops, mfu)
+    further = dict(map(_size, parameters_of or ()))
+    prices = Prices(parameters, tokens_per_second_per_gpu, price_per_gpu_hour, gpu_teraflops, mfu, further)
     kubectl = _kubectl(kubeconfig, context, None) if live else None
     show(filename or [], kustomize, namespace, output, prices, fail_over_cost, kubectl)
 

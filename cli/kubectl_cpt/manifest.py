@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from cpt_api import API_VERSION
-from cpt_api.experiment import Base, CPTExperimentSpec, LearningRateSweep
+from cpt_api.experiment import Base, CPTExperimentSpec, LearningRateSweep, Reference, ScalingModel
 from cpt_api.model import Model, Name, Uri
 from cpt_api.names import EXPERIMENT_NAME_MAX, TRIAL_NAME_MAX
 from cpt_api.trial import CPTTrialSpec, EvaluateWork, MergeInput, ModelRef, Start, TrialRef
@@ -33,6 +33,8 @@ _PROBLEMS_SHOWN = 20
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _EXACTLY_ONE: dict[type[Model], tuple[str, ...]] = {
     Base: ("uri", "trial_name"),
+    Reference: ("uri", "trial_name"),
+    ScalingModel: ("uri", "trial_name"),
     TrialRef: ("digest", "trial_name"),
     ModelRef: ("source", "trial"),
     Start: ("model", "segment", "random"),

@@ -10,7 +10,7 @@ from kubectl_cpt.bill import Prices
 from kubectl_cpt.cluster.kubectl import Kubectl
 from kubectl_cpt.cluster.objects import live_spec
 from kubectl_cpt.errors import CliError, TooExpensive
-from kubectl_cpt.manifest import DEFAULT_NAMESPACE, load
+from kubectl_cpt.manifest import DEFAULT_NAMESPACE, Manifests, load
 from kubectl_cpt.numbers import money
 from kubectl_cpt.preview import Preview, by_hand, preview
 
@@ -36,28 +36,41 @@ def show(
             "--gpu-teraflops and --mfu"
         )
     manifests = load(files, kustomization, namespace, kubectl.namespace() if kubectl else DEFAULT_NAMESPACE)
+    _require_models(prices, manifests)
     previews = [
         preview(document, manifests, prices, live_spec(kubectl, document.name, document.namespace) if kubectl else None)
         for document in manifests.experiments
     ]
     hand = by_hand(manifests.trials)
-    match output:
-        case "json":
-            text = render.as_json(render.document_of(previews, hand))
-        case "yaml":
-            text = render.as_yaml(render.document_of(previews, hand))
-        case "markdown":
-            text = render.as_markdown(previews, hand)
-        case _:
-            text = render.as_table(previews, hand, wide=output == "wide")
+    if output in render.FOR_PROGRAMS:
+        text = render.for_programs(render.document_of(previews, hand), output)
+    elif output == "markdown":
+        text = render.as_markdown(previews, hand)
+    else:
+        text = render.as_table(previews, hand, wide=output == "wide")
     sys.stdout.write(text)
     if cost_limit is not None:
         _check(previews, cost_limit)
 
 
+def _require_models(prices: Prices, manifests: Manifests) -> None:
+    """A size that is told of no model is a typing error."""
+    scalings = (document.spec.recipe.scaling for document in manifests.experiments)
+    known = {model.name for scaling in scalings if scaling for model in scaling.models or ()}
+    for name in prices.further:
+        if name not in known:
+            raise CliError(f"--parameters-of {name}: no experiment has such a model, there {_are(sorted(known))}")
+
+
+def _are(names: Sequence[str]) -> str:
+    return f"are {', '.join(names)}" if names else "is none in recipe.scaling"
+
+
 def _check(previews: Sequence[Preview], limit: float) -> None:
     for each in previews:
-        if each.most.cost is not None and each.most.cost > limit:
+        if each.most.cost is None:
+            raise CliError(f"{each.name}: what it costs is not known, see its notes: --fail-over-cost cannot tell")
+        if each.most.cost > limit:
             raise TooExpensive(
                 f"{each.name} may cost {money(each.most.cost)}, --fail-over-cost allows {money(limit)}: take fewer "
                 "rates, rungs or datasets"

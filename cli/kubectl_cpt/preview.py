@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cpt_api.experiment import Budget, CPTExperimentSpec
-from cpt_api.trial import CPTTrialSpec, PreflightWork, TrialType
-from cpt_operator.plan import PlannedTrial
+from cpt_api.trial import CPTTrialSpec, PreflightWork, Question, TrialType
+from cpt_operator.plan import Plan, PlannedTrial
 from cpt_operator.plan.durations import STAGE as DURATIONS
 from cpt_operator.plan.mixing import STAGE as MIXING
 from cpt_operator.plan.mixrecipe import MixRecipe
 from cpt_operator.plan.mixsweep import STAGE as MIX_SWEEP
-from cpt_operator.plan.recipe import Recipe
+from cpt_operator.plan.recipe import Recipe, further
+from cpt_operator.plan.repeat import STAGE as SCALING
 from cpt_operator.plan.soup import STAGE as SOUP
 from kubectl_cpt.bill import CONVENTION, Bill, Prices
 from kubectl_cpt.changes import Change, changes
@@ -113,7 +115,9 @@ def preview(
     """Forecast one experiment, and compare it with the live one. ManifestError when it contradicts itself."""
     forecast = foresee(document)
     recipe = forecast.recipe
-    least, most = (Bill.of(tokens(plan.trials), prices) for plan in (forecast.least, forecast.most))
+    plans = (forecast.least, forecast.most)
+    least, most = (Bill.of(tokens(plan.trials), prices, _elsewhere(plan)) for plan in plans)
+    naive_least, naive = (Bill.of(int(plan.tokens_naive), prices, _naive_elsewhere(recipe, plan)) for plan in plans)
     return Preview(
         name=document.name,
         namespace=document.namespace,
@@ -122,12 +126,26 @@ def preview(
         trials=tuple(Line(t.stage, t.spec.type, t.title, int(t.tokens)) for t in forecast.most.trials),
         least=least,
         most=most,
-        naive=Bill.of(int(forecast.most.tokens_naive), prices),
-        naive_least=Bill.of(int(forecast.least.tokens_naive), prices),
+        naive=naive,
+        naive_least=naive_least,
         warnings=tuple(_warnings(document.spec, recipe, most)),
-        notes=tuple(_notes(document, manifests, forecast)),
+        notes=tuple(_notes(document, manifests, forecast, prices)),
         changes=tuple(changes(live, document.spec)) if live else None,
     )
+
+
+def _elsewhere(plan: Plan) -> Counter[str]:
+    """Tokens that are trained on further bases: their names stand before the colon of such segments."""
+    found: Counter[str] = Counter()
+    for trial in plan.trials:
+        if trial.stage == SCALING and trial.tokens:
+            found[trial.title.partition(":")[0]] += trial.tokens
+    return found
+
+
+def _naive_elsewhere(recipe: Recipe, plan: Plan) -> dict[str, int]:
+    """The same of the study's protocol."""
+    return {model.name: int(plan.tokens_naive_elsewhere) for model in recipe.scaling}
 
 
 def by_hand(trials: Sequence[Document[CPTTrialSpec]]) -> list[Row]:
@@ -162,6 +180,8 @@ def _summary(recipe: Recipe) -> str:
         stages.append(_summary_of_mix(recipe.mix))
     if recipe.soup_weights:
         stages.append(f"means with the base of weight {', '.join(map(str, recipe.soup_weights))}")
+    if recipe.scaling:
+        stages.append(f"the same on {', '.join(model.name for model in recipe.scaling)}")
     return ", then ".join(stages)
 
 
@@ -196,14 +216,14 @@ def _grouped(forecast: Forecast, trials: Sequence[PlannedTrial]) -> dict[tuple[s
 def _what(forecast: Forecast, trial: PlannedTrial) -> str:
     """The same for trials that belong together, and the same whatever survives."""
     recipe, spec = forecast.recipe, trial.spec
+    if of_stage := _OF_STAGE.get(trial.stage):
+        return of_stage(trial)
     if isinstance(spec.work, PreflightWork):
         return f"looks at {len(spec.work.inputs)} inputs"
     if spec.prepare:
         return f"tokenises {len(recipe.trained_on) + len(recipe.held_out)} texts"
-    if trial.stage == SOUP:
-        return _what_of_soup(spec)
     if spec.evaluate:
-        texts = len(spec.evaluate.held_out)
+        texts = len(spec.evaluate.texts)
         return (
             "merges of trunks, scored and not written" if spec.evaluate.merge else f"the base on {texts} held-out texts"
         )
@@ -228,7 +248,8 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
     return f"{at}: arms (trunk and cooled branch)"
 
 
-def _what_of_soup(spec: CPTTrialSpec) -> str:
+def _what_of_soup(trial: PlannedTrial) -> str:
+    spec = trial.spec
     if spec.decide:
         return "decision: which mean of the base and a trained model is best"
     if spec.merge:
@@ -238,6 +259,23 @@ def _what_of_soup(spec: CPTTrialSpec) -> str:
         if spec.evaluate and spec.evaluate.merge
         else "what was written, scored again"
     )
+
+
+def _what_of_scaling(trial: PlannedTrial) -> str:
+    """By model: what stands before the colon of its segments."""
+    spec = trial.spec
+    if spec.prepare:
+        return "tokenises texts for further bases"
+    if spec.evaluate:
+        return "further bases on held-out texts"
+    if spec.decide and spec.decide.question is Question.SCALING:
+        return "decision: what it is worth on each"
+    if spec.decide:
+        return f"{trial.title.rpartition(' of ')[2]}: decision: which rate"
+    return f"{trial.title.partition(':')[0]}: two rates to the first rung, one to the end"
+
+
+_OF_STAGE: Mapping[str, Callable[[PlannedTrial], str]] = {SOUP: _what_of_soup, SCALING: _what_of_scaling}
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
@@ -255,6 +293,8 @@ def _warnings(spec: CPTExperimentSpec, recipe: Recipe, most: Bill) -> Iterator[s
     if len(recipe.rates) == 1 and recipe.has_sweep:
         yield f"there is one learning rate, {recipe.rates[0]}: nothing to compare"
     yield from _budget(spec.budget or Budget(), most)
+    if spec.recipe.scaling:
+        yield from _axis(spec)
     yield from _sizes(spec, recipe)
     yield from _repetitions(spec, recipe)
     yield from _of_the_mix(recipe)
@@ -266,6 +306,18 @@ def _budget(budget: Budget, most: Bill) -> Iterator[str]:
         yield f"budget.tokens is {budget.tokens}, up to {amount(most.tokens)} tokens may be needed: {end}"
     if budget.gpu_hours is not None and most.gpu_hours is not None and budget.gpu_hours < most.gpu_hours:
         yield f"budget.gpuHours is {budget.gpu_hours}, up to {hours(most.gpu_hours)} may be needed: {end}"
+
+
+def _axis(spec: CPTExperimentSpec) -> Iterator[str]:
+    """What the compute-equivalent gain needs."""
+    bases = {
+        "model": spec.model.pretraining_tokens,
+        **{model.name: model.pretraining_tokens for model in further(spec)},
+    }
+    if sum(tokens is not None for tokens in bases.values()) < 2:
+        yield "fewer than two bases have pretrainingTokens: there will be no compute-equivalent gain"
+    elif unknown := [name for name, tokens in bases.items() if tokens is None]:
+        yield f"{', '.join(unknown)}: without pretrainingTokens there is no compute-equivalent gain of it"
 
 
 def _sizes(spec: CPTExperimentSpec, recipe: Recipe) -> Iterator[str]:
@@ -304,7 +356,9 @@ def _of_the_mix(recipe: Recipe) -> Iterator[str]:
             yield f"{late}: what follows is not read"
 
 
-def _notes(document: Document[CPTExperimentSpec], manifests: Manifests, forecast: Forecast) -> Iterator[str]:
+def _notes(
+    document: Document[CPTExperimentSpec], manifests: Manifests, forecast: Forecast, prices: Prices
+) -> Iterator[str]:
     """What the numbers above do not say."""
     yield f"names and digests are {UNRESOLVED} until Preflight has seen the inputs; equal trials that exist are free"
     if least := list(_at_least(forecast.recipe)):
@@ -314,6 +368,10 @@ def _notes(document: Document[CPTExperimentSpec], manifests: Manifests, forecast
         yield f"where a fitted optimum lies outside the grid one rate is added: at most {amount(extra)} tokens more"
     if more := forecast.tokens_of_more_controls:
         yield f"where datasets drop a rate at different rungs its control has more ends: at most {amount(more)} tokens"
+    unknown = [model.name for model in forecast.recipe.scaling if model.name not in prices.further]
+    if unknown and prices != Prices():
+        sizes = " ".join(f"--parameters-of {name}=COUNT" for name in unknown)
+        yield f"what training on further bases costs hangs on their sizes: --parameters COUNT {sizes}"
     base = document.spec.model.trial_name
     if base and not any(trial.name == base for trial in manifests.trials):
         yield f"the base is made by CPTTrial {base}, which is not in these files: its cost is not counted"
@@ -330,3 +388,5 @@ def _at_least(recipe: Recipe) -> Iterator[str]:
         yield "no duration after the second is worth it"
     if recipe.soup_weights:
         yield "no soup is released"
+    if recipe.scaling and not recipe.on_undecided:
+        yield "no arm is better than the base"

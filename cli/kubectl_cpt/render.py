@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from cpt_api.experiment import DatasetStatus, MixShare
+from cpt_api.experiment import DatasetStatus, MixShare, ModelStatus
 from cpt_operator.plan.subjects import MIX
 from kubectl_cpt import numbers
 from kubectl_cpt.documents import EXPONENT
@@ -20,13 +20,13 @@ Cells = Sequence[str]
 NO_CHANGES = "no changes: applying it does nothing"
 
 
-def as_json(document: Any) -> str:
-    """Two spaces, in the order of the document."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+FOR_PROGRAMS = ("json", "yaml")
 
 
-def as_yaml(document: Any) -> str:
-    """As it stands in manifests."""
+def for_programs(document: Any, output: str) -> str:
+    """One of these two, in the order of the document; YAML as it stands in manifests."""
+    if output == "json":
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     return str(yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
@@ -164,6 +164,23 @@ def datasets(found: Sequence[DatasetStatus]) -> list[str]:
     if not any(each.optimal_tokens for each in found):
         rows = [(*row[:3], *row[4:]) for row in rows]
     return columns(rows)
+
+
+def models(found: Sequence[ModelStatus]) -> list[str]:
+    """What the recipe is worth on each; nothing where there is no scaling."""
+    rows: list[Cells] = [("MODEL", "BEFORE", "AFTER", "GAIN", "95 %", "WORTH x ITS COMPUTE")]
+    rows += [
+        (
+            each.name,
+            each.base_target or "",
+            each.target or "",
+            each.gain or "",
+            each.interval or "",
+            each.compute_equivalent or "",
+        )
+        for each in found
+    ]
+    return columns(rows) if found else []
 
 
 def as_markdown(previews: Sequence[Preview], hand: Sequence[Row]) -> str:

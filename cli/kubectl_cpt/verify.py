@@ -26,17 +26,15 @@ from cpt_api.exits import ExitCode
 from cpt_api.trial import CPTTrialSpec, TrialDocument
 from cpt_api.values import Digest
 from cpt_operator.plan import Succeeded
-from cpt_trainer.errors import TrainerExit
-from cpt_trainer.store import Store, open_address
+from cpt_trainer.store import Store
 from kubectl_cpt.errors import CliError, NotConfirmed
 from kubectl_cpt.machine.attempt import NOT_INHERITED, TRAINER
 from kubectl_cpt.machine.recalled import recalled
 from kubectl_cpt.manifest import Manifests, load
-from kubectl_cpt.render import as_json, as_yaml, columns
-from kubectl_cpt.run import address_of
+from kubectl_cpt.opened import address_of, opened
+from kubectl_cpt.render import FOR_PROGRAMS, columns, for_programs
 
 _AT_ONCE = 4
-_STORE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +100,9 @@ def verify_run(
     files: Sequence[str], store: str, namespace: str | None, output: str, environment: Mapping[str, str]
 ) -> None:
     """All decisions of a `kubectl cpt run`."""
-    try:
-        opened = open_address(address_of(store, environment), _STORE_SECONDS)
-        claims = claims_of(load(files, namespace=namespace), opened)
-    except TrainerExit as error:
-        raise CliError(f"the store: {error}") from error
-    answer(judged(claims, opened.address.uri, environment), output)
+    with opened(address_of(store, environment)) as found:
+        claims = claims_of(load(files, namespace=namespace), found)
+    answer(judged(claims, found.address.uri, environment), output)
 
 
 def judged(
@@ -151,14 +146,7 @@ def _last_words(done: subprocess.CompletedProcess[str]) -> str:
 def answer(verdicts: Sequence[Verdict], output: str) -> None:
     """To standard output. Raises NotConfirmed unless all are equal."""
     documents = {"kind": "Verification", "decisions": [verdict.to_dict() for verdict in verdicts]}
-    match output:
-        case "json":
-            text = as_json(documents)
-        case "yaml":
-            text = as_yaml(documents)
-        case _:
-            text = as_text(verdicts)
-    sys.stdout.write(text)
+    sys.stdout.write(for_programs(documents, output) if output in FOR_PROGRAMS else as_text(verdicts))
     _require_equal(verdicts)
 
 

@@ -17,6 +17,7 @@ from cpt_api.trial import (
     CooldownShape,
     DocumentMask,
     Duration,
+    ModelResources,
     OptimizerName,
     Precision,
     Resources,
@@ -35,6 +36,32 @@ class Base(Model):
     """Refuse any other files at `uri`; `kubectl get cptt` of a Preflight shows the digest."""
     peak_learning_rate: LearningRate | None = None
     """Of its pretraining: the default grid is 1/30, 1/10, 1/3 and 1/2 of it. Quote it: "3e-4"."""
+    pretraining_tokens: Tokens | None = None
+    """What it was pretrained on, such as 2T: with its parameters its place on the axis of `recipe.scaling`."""
+
+
+class Reference(Model):
+    """Another base, which is only evaluated: exactly one of `uri` and `trialName`."""
+
+    name: Name
+    """How the experiment calls it."""
+    uri: Uri | None = None
+    """A folder in Hugging Face layout: config, tokenizer, safetensors."""
+    trial_name: Name | None = None
+    """A Train trial of this namespace that exports its end."""
+    digest: Digest | None = None
+    """Refuse any other files at `uri`."""
+    pretraining_tokens: Tokens | None = None
+    """What it was pretrained on; without that it is no point of the bases' line."""
+
+
+class ScalingModel(Reference):
+    """Another base, on which the chosen recipe is repeated."""
+
+    peak_learning_rate: LearningRate | None = None
+    """Of its pretraining: where the base's is known too the chosen rate is transferred in proportion. Quote it."""
+    resources: ModelResources | None = None
+    """Instead of `resources`, field by field; may be changed, effective at the next attempt."""
 
 
 class Dataset(Model):
@@ -225,6 +252,16 @@ class Soup(Model):
     itself) when absent."""
 
 
+class Scaling(Model):
+    """The chosen recipe on further bases: two rates to the first rung, and the better one to the chosen tokens.
+
+    Each model is compared with its own base, and with the line that all bases make over their pretraining compute.
+    """
+
+    models: Annotated[tuple[ScalingModel, ...], Field(max_length=16)] | None = None
+    """More may be appended. Without any only the base's own recipe is held against the line of `references`."""
+
+
 class Recipe(Model):
     """The stages; each is optional, their order is fixed."""
 
@@ -240,6 +277,8 @@ class Recipe(Model):
     """At which rate, and how long, to train on the mix."""
     soup: Soup | None = None
     """Which mean of the base and a trained model to release; written and exported. Without it nothing is exported."""
+    scaling: Scaling | None = None
+    """What the chosen recipe is worth on other models."""
 
 
 class Training(Model):
@@ -328,6 +367,8 @@ class CPTExperimentSpec(Model):
 
     model: Base
     """The base."""
+    references: Annotated[tuple[Reference, ...], Field(max_length=16)] | None = None
+    """Bases that are only evaluated: further points of the line that `recipe.scaling` compares with."""
     datasets: Annotated[tuple[Dataset, ...], Field(min_length=1, max_length=256)]
     """The candidates; more may be appended."""
     replay: Replay | None = None
@@ -413,6 +454,23 @@ class MixShare(Model):
     """Of an Explicit mix that has several: which, from 1."""
 
 
+class ModelStatus(Model):
+    """What the recipe is worth on one model of `recipe.scaling`; numbers are text."""
+
+    name: Name
+    """Which; `base` is that of the experiment."""
+    base_target: Annotated[str, Field(max_length=32)] | None = None
+    """Score on the target before."""
+    target: Annotated[str, Field(max_length=32)] | None = None
+    """Score on the target after; absent where nothing was trained, and where it diverged."""
+    gain: Annotated[str, Field(max_length=32)] | None = None
+    """Bits per byte saved."""
+    interval: Annotated[str, Field(max_length=64)] | None = None
+    """Of the gain, 95 %."""
+    compute_equivalent: Annotated[str, Field(max_length=64)] | None = None
+    """Compute with which the bases alone reach the same target, in multiples of what this model took; 95 %."""
+
+
 class Best(Model):
     """The best arm so far, or the soup."""
 
@@ -484,6 +542,8 @@ class CPTExperimentStatus(Model):
     """The candidates."""
     mix: Annotated[tuple[MixShare, ...], Field(max_length=256)] = ()
     """The mix that was taken, as soon as it is known."""
+    scaling: Annotated[tuple[ModelStatus, ...], Field(max_length=64)] = ()
+    """The models of `recipe.scaling`, the base and the references."""
     best: Best | None = None
     """The best arm so far."""
     ledger: Ledger = Ledger()

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from cpt_api.digest import input_digests
 from cpt_api.layout import PROGRESS_MAX_BYTES, RESULT_MAX_BYTES
 from cpt_api.model import Model, Name, Text, Uri
-from cpt_api.trial import PROXY_DATASETS_MAX, CPTTrialSpec, InputKind, Question, TrialType
+from cpt_api.trial import PROXY_DATASETS_MAX, CPTTrialSpec, InputKind, Question, SuiteName, TrialType
 from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
 
 M = TypeVar("M", bound=Model)
@@ -31,10 +31,13 @@ def _relative(key: str) -> str:
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Bits = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
+BITS_MAX = 1e9
+Bits = Annotated[float, Field(allow_inf_nan=False, ge=-BITS_MAX, le=BITS_MAX)]
 """Bits per byte, or a difference of such; bounded, so that it has a short text in every status."""
 Count = Annotated[int, Field(ge=0, le=2**53)]
 """What a status can hold as a 64-bit integer, and JavaScript as a number."""
+Ratio = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e12)]
+"""Of two amounts of compute; bounded, so that it has a short text in every status."""
 Key = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_relative)]
 """Relative to the trial's data prefix."""
 
@@ -73,6 +76,38 @@ class HeldOutScore(Model):
     """Clusters."""
     bytes: Count
     """UTF-8 source bytes."""
+    table: Key
+    """The item table."""
+
+
+class GroupScore(Model):
+    """One number of a suite."""
+
+    group: Annotated[str, Field(max_length=63)]
+    """Which; the suite's first is its score."""
+    measure: Literal["Accuracy", "BitsPerByte"]
+    """The first is a share of right answers, above what guessing gives where the suite says so; the second falls."""
+    value: Bits
+    """The nested mean."""
+    standard_error: Bits
+    """Of it: strata are fixed, clusters vary."""
+
+
+class SuiteScore(Model):
+    """What a model scores on a suite."""
+
+    suite: SuiteName
+    """As the trial names it."""
+    digest: Digest
+    """Of all that the suite says."""
+    fingerprint: Digest
+    """Of how it was scored: tables are compared only where it is the same."""
+    groups: Annotated[tuple[GroupScore, ...], Field(min_length=1, max_length=16)]
+    """Its numbers, in its order."""
+    items: Count
+    """Rows of the table."""
+    warnings: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
+    """What is odd about the answers, and is allowed."""
     table: Key
     """The item table."""
 
@@ -460,6 +495,63 @@ class Proposal(Model):
     """Some sentences for people."""
 
 
+class Equivalent(Model):
+    """Compute with which the bases' line reaches the target of a trained model, in multiples of what that model took.
+
+    Bounds are 95 %. One that is absent lies beyond that end of the line, or there is no estimate of the run noise.
+    """
+
+    place: Literal["Between", "Beyond", "Below"]
+    """Beyond: better than the largest base. Below: worse than the smallest."""
+    value: Ratio | None = None
+    """Between two bases, interpolated in the logarithm of compute."""
+    lower: Ratio | None = None
+    """At least."""
+    upper: Ratio | None = None
+    """At most."""
+    smallest: Ratio
+    """Where the line begins."""
+    largest: Ratio
+    """Where it ends."""
+
+
+class Scaled(Model):
+    """One model of a Scaling: before and after."""
+
+    baseline: Digest
+    """The Evaluate trial of the base, by which it is known here."""
+    parameters: Count | None = None
+    """Of the base, embeddings included; absent where its evaluation does not say."""
+    pretraining_flops: Finite | None = None
+    """6 x parameters x pretraining tokens; absent where one of them is not known."""
+    total_flops: Finite | None = None
+    """The same with the tokens of the arm."""
+    base_target: Bits
+    """Bits per byte of the base, lower is better."""
+    base_interval: tuple[Bits, Bits]
+    """95 %, items only."""
+    trial: Digest | None = None
+    """Of the arm, where there is one."""
+    learning_rate: LearningRate | None = None
+    """Of the arm."""
+    tokens: Tokens | None = None
+    """Of the arm, total."""
+    outcome: Literal["Completed", "Diverged", "Evaluated"]
+    """Evaluated: there is no arm."""
+    target: Bits | None = None
+    """Bits per byte of the arm."""
+    target_interval: tuple[Bits, Bits] | None = None
+    """95 %, items only."""
+    gain: Estimate | None = None
+    """Of the arm against its own base: bits per byte saved."""
+    retention_loss: Estimate | None = None
+    """Bits per byte that this very model lost to its base: items only, one-sided 95 %."""
+    equivalent: Equivalent | None = None
+    """The compute-equivalent gain; absent where it is not defined, and the reason says why."""
+    reason: Text
+    """Some sentences for people."""
+
+
 class Decision(Model):
     """A decision document."""
 
@@ -483,6 +575,8 @@ class Decision(Model):
     """Question Soup."""
     proposal: Proposal | None = None
     """Question MixtureProxy: the mixture."""
+    scaled: Annotated[tuple[Scaled, ...], Field(max_length=64)] | None = None
+    """Question Scaling: one answer per model."""
     sentence: Text
     """For people."""
 
@@ -526,6 +620,8 @@ class Result(Model):
     """Tokens, steps, losses: names in camelCase with their unit."""
     held_out: Annotated[tuple[HeldOutScore, ...], Field(max_length=64)] = ()
     """Scores at the end of the trial."""
+    suites: Annotated[tuple[SuiteScore, ...], Field(max_length=16)] = ()
+    """Evaluate: scores on suites."""
     resolved: Annotated[tuple[ResolvedInput, ...], Field(max_length=256)] = ()
     """Preflight: what every input is."""
     findings: Annotated[tuple[Finding, ...], Field(max_length=256)] = ()

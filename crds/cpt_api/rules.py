@@ -26,7 +26,10 @@ from cpt_api.experiment import (
     MixSweep,
     MixWeight,
     Recipe,
+    Reference,
     Retention,
+    Scaling,
+    ScalingModel,
     Soup,
     Target,
 )
@@ -100,11 +103,16 @@ def _immutable(fields: Iterable[str], kind: str) -> tuple[Rule, ...]:
     )
 
 
-def _append_only(field: str, same: str) -> Rule:
-    """Items may be added; `same` says in CEL when the new item s is the old item o."""
+def _append_only(field: str, same: str, *, may_begin: bool = False) -> Rule:
+    """Items may be added; `same` says in CEL when the new item s is the old item o.
+
+    `may_begin`: no list is an empty one, not one with defaults.
+    """
+    kept = f"oldSelf.{field}.all(o, self.{field}.exists(s, {same}))"
     return Rule(
-        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || "
-        f"oldSelf.{field}.all(o, self.{field}.exists(s, {same})))",
+        f"!has(oldSelf.{field}) || (has(self.{field}) && {kept})"
+        if may_begin
+        else f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || {kept})",
         "items may be added, not removed or changed; create an experiment with a new name",
         field_path=f".{field}",
     )
@@ -152,6 +160,7 @@ def _above_zero(message: str) -> Rule:
     return Rule("self.weight.matches('^[0.]*[1-9]')", message, ".weight")
 
 
+_PIN = Rule("!has(self.digest) || has(self.uri)", "digest pins the files at uri: remove it, or name a uri")
 _HELD_OUT = Rule(
     "self.suite != 'Heldout' || (has(self.data) && self.data.size() > 0)"
     " || (has(self.datasets) && self.datasets.size() > 0)",
@@ -164,7 +173,17 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
     # unions
     Base: (
         _exactly_one("uri", "trialName"),
-        Rule("!has(self.digest) || has(self.uri)", "digest pins the files at uri: remove it, or name a uri"),
+        _PIN,
+    ),
+    Reference: (
+        _exactly_one("uri", "trialName"),
+        _PIN,
+        Rule("self == oldSelf", "immutable; add a reference under another name, or create a new experiment"),
+    ),
+    ScalingModel: (
+        _exactly_one("uri", "trialName"),
+        _PIN,
+        *_immutable(("uri", "trialName", "digest", "peakLearningRate", "pretrainingTokens"), "an experiment"),
     ),
     TrialRef: (_exactly_one("digest", "trialName"),),
     Source: (
@@ -180,7 +199,14 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
         _exactly_one("model", "segment"),
         _above_zero("what has a weight of 0 takes no part: remove it"),
     ),
-    EvaluateWork: (_exactly_one("model", "segment", "merge"),),
+    EvaluateWork: (
+        _exactly_one("model", "segment", "merge"),
+        Rule("has(self.heldOut) || has(self.suites)", "there is nothing to score on: name heldOut, suites or both"),
+        Rule(
+            "has(self.heldOut) == has(self.sequenceLength)",
+            "sequenceLength is the length of the windows of heldOut: they go together",
+        ),
+    ),
     Target: (_HELD_OUT,),
     Retention: (_HELD_OUT,),
     # values
@@ -215,7 +241,12 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
         ),
         _append_only("weights", "s == o"),
     ),
+    Scaling: (_append_only("models", "s.name == o.name", may_begin=True),),
     DecideWork: (
+        Rule(
+            "(has(self.datasets) && self.datasets.size() > 0) == (self.question != 'Scaling')",
+            "datasets go with every question but Scaling",
+        ),
         Rule(
             " && ".join(
                 f"has(self.{to_camel(name)}) == (self.question == '{question}')"
@@ -248,13 +279,19 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
                 "immutable; create an experiment with a new name",
                 field_path=f".{field}",
             )
-            for field in ("learningRateSweep", "durationSweep", "mixSweep", "soup")
+            for field in ("learningRateSweep", "durationSweep", "mixSweep", "soup", "scaling")
         ),
     ),
     Dataset: (Rule("self == oldSelf", "immutable; add a dataset under another name, or create a new experiment"),),
     CPTExperimentSpec: (
         *_immutable(("model", "replay", "evaluation", "training"), "an experiment"),
         _append_only("datasets", "s.name == o.name"),
+        _append_only("references", "s.name == o.name", may_begin=True),
+        Rule(
+            "!has(self.references) || has(self.recipe.scaling)",
+            "references are compared in recipe.scaling: add that, 'scaling: {}' compares the base's recipe with them",
+            field_path=".references",
+        ),
         Rule(
             _unchanged(("resources", "image"), ""),
             "immutable; create an experiment with a new name",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from cpt_api.conditions import Condition
@@ -63,6 +63,10 @@ class ModelRef(Model):
     """A Train trial that exports its end (one that starts from random weights), or a Merge trial."""
 
 
+SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([-.][a-z0-9]+)*$", max_length=63)]
+"""Such as gauntlet-v0.3."""
+
+
 # --- work blocks --------------------------------------------------------------------------------------------------
 
 
@@ -72,6 +76,7 @@ class InputKind(StrEnum):
     MODEL = "Model"
     TOKENIZER = "Tokenizer"
     DATASET = "Dataset"
+    ITEMS = "Items"
 
 
 class PreflightInput(Model):
@@ -80,7 +85,8 @@ class PreflightInput(Model):
     name: Name
     """How the findings and the trials that use it call it."""
     kind: InputKind
-    """Model: config, tokenizer and safetensors; Tokenizer: config and tokenizer without weights; Dataset: text."""
+    """Model: config, tokenizer and safetensors; Tokenizer: config and tokenizer without weights; Dataset: text; Items:
+    what suites ask, as `cpt-trainer evaluate --fetch-items` writes it."""
     uri: Uri
     """Where the files lie."""
     text_field: Annotated[str, Field(max_length=64)] = "text"
@@ -299,8 +305,17 @@ class MergeWork(Model):
     """Its config, tokenizer, tensors and their types are the output's; the first input's when absent."""
 
 
+class SuiteWork(Model):
+    """A suite of benchmarks, and where its items lie."""
+
+    suite: SuiteName
+    """One that is shipped, such as mmlu; or one of the user's, whose `<suite>.yaml` lies beside the items."""
+    items: Source
+    """Item files with their manifest."""
+
+
 class EvaluateWork(Model):
-    """Scores a model, a segment's end, or a merge that is never written, on held-out texts."""
+    """Scores a model, a segment's end, or a merge that is never written, on held-out texts and suites."""
 
     model: ModelRef | None = None
     """A base or a reference; exactly one of `model`, `segment` and `merge`."""
@@ -308,12 +323,19 @@ class EvaluateWork(Model):
     """The end of a Train trial."""
     merge: MergeWork | None = None
     """What a Merge trial of this block would write, bit for bit; nothing is written."""
-    held_out: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=64)]
+    held_out: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=64)] | None = None
     """Prepare trials whose held-out text is meant."""
-    sequence_length: Annotated[int, Field(ge=8, le=1_048_576)]
-    """Length of the windows."""
+    sequence_length: Annotated[int, Field(ge=8, le=1_048_576)] | None = None
+    """Length of the windows of held-out text."""
+    suites: Annotated[tuple[SuiteWork, ...], Field(min_length=1, max_length=16)] | None = None
+    """What else is asked."""
     precision: Precision = Precision.FLOAT32
     """Of compute."""
+
+    @property
+    def texts(self) -> tuple[TrialRef, ...]:
+        """The held-out texts, none where there are only suites."""
+        return self.held_out or ()
 
 
 class Question(StrEnum):
@@ -331,6 +353,8 @@ class Question(StrEnum):
     """Which mean of the base and a trained model is best among those whose retention holds; asked once, at the end."""
     MIXTURE_PROXY = "MixtureProxy"
     """Which mixture of the datasets promises most, by merges of models that were trained on one of them each."""
+    SCALING = "Scaling"
+    """What one recipe is worth on models of other sizes, and how much pretraining would have done the same."""
 
 
 PROXY_DATASETS_MAX = 24
@@ -400,6 +424,23 @@ class ProxyMerge(Model):
     """The Evaluate trial."""
 
 
+class SizedModel(Model):
+    """One base, and what the recipe made of it."""
+
+    baseline: TrialRef
+    """The Evaluate trial of the base."""
+    target: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=64)]
+    """The texts of the question's target, in that order, prepared with this model's tokenizer."""
+    retention: Annotated[tuple[TrialRef, ...], Field(max_length=64)] = ()
+    """The texts of the question's retention, likewise."""
+    pretraining_tokens: Tokens | None = None
+    """What the base was pretrained on, where that is known."""
+    arm: Arm | None = None
+    """The end of its training; absent for a base that was only evaluated."""
+    picked_from: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """Among how many arms this one was the best: it looks better than it is."""
+
+
 class DecideWork(Model):
     """One question over the results of other trials. Pure: the same inputs give the same document."""
 
@@ -411,8 +452,8 @@ class DecideWork(Model):
     """What must not get worse."""
     baseline: TrialRef
     """The Evaluate trial of the base."""
-    datasets: Annotated[tuple[DatasetArms, ...], Field(min_length=1, max_length=256)]
-    """For whom it is asked."""
+    datasets: Annotated[tuple[DatasetArms, ...], Field(max_length=256)] = ()
+    """For whom it is asked; none for Scaling."""
     controls: Annotated[tuple[ControlArms, ...], Field(max_length=256)] = ()
     """For the run noise, and what Screening compares with; without them the answer is marked as undecided."""
     rung_tokens: Tokens | None = None
@@ -439,6 +480,8 @@ class DecideWork(Model):
     """MixtureProxy: the mixture that the answer is drawn towards, by dataset."""
     caps: Annotated[tuple[Share, ...], Field(min_length=2, max_length=PROXY_DATASETS_MAX)] | None = None
     """MixtureProxy: the largest weight of each dataset, since none may be repeated too often; 1 or more in sum."""
+    models: Annotated[tuple[SizedModel, ...], Field(min_length=1, max_length=64)] | None = None
+    """Scaling: the base of the experiment, and all others."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Of Monte-Carlo quantiles."""
 
@@ -447,7 +490,11 @@ class DecideWork(Model):
         owners = {name: question for question, names in DECIDE_FIELDS.items() for name in names}
         if any((getattr(self, name) is not None) != (self.question is owner) for name, owner in owners.items()):
             raise ValueError(DECIDE_FIELDS_WORDS)
-        lengths = [arm.tokens for entry in self.datasets for arm in entry.arms] + [c.tokens for c in self.controls]
+        if bool(self.datasets) == (self.question is Question.SCALING):
+            raise ValueError("datasets go with every question but Scaling")
+        arms = [arm for entry in self.datasets for arm in entry.arms]
+        arms += [model.arm for model in self.models or () if model.arm]
+        lengths = [arm.tokens for arm in arms] + [control.tokens for control in self.controls]
         without = self.question is Question.LEARNING_RATE
         if any((tokens is None) != without for tokens in lengths):
             raise ValueError("arms and controls have tokens, but for LearningRate")
@@ -478,6 +525,7 @@ DECIDE_FIELDS = {
     Question.DURATION: ("rates", "picked_at"),
     Question.MIX: ("proposal", "mixes"),
     Question.MIXTURE_PROXY: ("merges", "prior", "caps"),
+    Question.SCALING: ("models",),
 }
 """What a question needs beside arms and controls."""
 DECIDE_FIELDS_WORDS = (
@@ -522,8 +570,8 @@ Duration = Annotated[str, Field(pattern=r"^[0-9]{1,6}(s|m|h)$", max_length=8)]
 """Such as '90s', '15m', '2h'."""
 
 
-class Resources(Model):
-    """What a trial's pods ask for."""
+class ModelResources(Model):
+    """What the pods of one model ask for."""
 
     nodes: Annotated[int | None, Field(ge=1, le=1024)] = None
     """Pods per attempt."""
@@ -537,6 +585,11 @@ class Resources(Model):
     """Memory request and limit."""
     profile: Name | None = None
     """A pod profile of the administrator: GPU resource, node selector, tolerations, NCCL environment."""
+
+
+class Resources(ModelResources):
+    """What a trial's pods ask for."""
+
     image: Annotated[str | None, Field(max_length=512)] = None
     """Another trainer image; it must be allowed and pinned by digest."""
     service_account_name: Name | None = None
@@ -748,8 +801,8 @@ class Attempts(Model):
 class Score(Model):
     """A metric as text: numbers of a status are for reading."""
 
-    suite: Name
-    """Which."""
+    suite: SuiteName
+    """Which; a held-out text by its name."""
     score: Annotated[str, Field(max_length=32)]
     """Value."""
     stderr: Annotated[str | None, Field(max_length=32)] = None

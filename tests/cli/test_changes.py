@@ -61,6 +61,11 @@ def sweep(**fields: Any) -> dict[str, Any]:
             {"recipe": SPEC["recipe"] | {"soup": {}}}, ["! recipe.soup: + (immutable)"], id="a soup, likewise"
         ),
         pytest.param(
+            {"recipe": SPEC["recipe"] | {"scaling": {}}},
+            ["! recipe.scaling: + (immutable)"],
+            id="a scaling, which was not there",
+        ),
+        pytest.param(
             {"recipe": SPEC["recipe"] | {"screening": {"onUndecided": "Keep"}}},
             ["! recipe.screening: + (immutable)"],
             id="another stage",
@@ -113,3 +118,35 @@ def test_soup(weights: list[str], want: list[str]) -> None:
         return make_experiment(recipe=SPEC["recipe"] | {"soup": {"weights": weights}})
 
     assert list(map(str, changes(spec(["0.5"]), spec(weights)))) == want
+
+
+@pytest.mark.parametrize(
+    ("models", "want"),
+    [
+        ([{"name": "a", "uri": "s3://cpt/a"}, {"name": "b", "uri": "s3://cpt/b"}], ["+ recipe.scaling.models[b]"]),
+        ([{"name": "a", "uri": "s3://cpt/a", "resources": {"nodes": 2}}], ["+ recipe.scaling.models[a].resources"]),
+        (
+            [{"name": "a", "uri": "s3://cpt/other"}],
+            ["! recipe.scaling.models[a].uri: s3://cpt/a -> s3://cpt/other (items may only be added)"],
+        ),
+    ],
+    ids=["appended", "resources", "other files"],
+)
+def test_models(models: list[dict[str, Any]], want: list[str]) -> None:
+    """Models of a scaling may be appended; of those that were there only what their pods ask for may change."""
+
+    def spec(models: list[dict[str, Any]]) -> CPTExperimentSpec:
+        return make_experiment(recipe=SPEC["recipe"] | {"scaling": {"models": models}})
+
+    assert list(map(str, changes(spec([{"name": "a", "uri": "s3://cpt/a"}]), spec(models)))) == want
+
+
+def test_first_models() -> None:
+    """Where there is a scaling without models, and without references, both may come later."""
+    live = make_experiment(recipe=SPEC["recipe"] | {"scaling": {}})
+    model = {"name": "a", "uri": "s3://cpt/a"}
+    wanted = make_experiment(
+        recipe=SPEC["recipe"] | {"scaling": {"models": [model]}}, references=[{**model, "name": "b"}]
+    )
+    assert sorted(map(str, changes(live, wanted))) == ["+ recipe.scaling.models", "+ references"]
+    assert all(change.sign == "!" for change in changes(wanted, live))

@@ -25,9 +25,10 @@ from mixes import explicit
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 DEMO = ("-f", str(ROOT / "examples/demo"))
-LATER = ("screening", "durations", "mix", "soup")
+LATER = ("screening", "durations", "mix", "soup", "scaling")
 STUDY = ROOT / "docs/study.md"
 PRICES = ("--parameters", "0.92M", "--tokens-per-second-per-gpu", "4000", "--price-per-gpu-hour", "2.5")
+SIZES = {"scaling": ("--parameters-of", "large=2.2M")}
 FORMATS = {"wide": "demo-plan.txt", "markdown": "demo-plan.md", "yaml": "demo-plan.yaml"}
 
 
@@ -73,7 +74,7 @@ class TestGolden:
     @pytest.mark.parametrize("example", LATER)
     def test_later_stages(self, example: str) -> None:
         """What a stage after the sweep adds: its arms, its decisions, and what they cost."""
-        done = plan(*later(example), *PRICES)
+        done = plan(*later(example), *PRICES, *SIZES.get(example, ()))
         assert done.stdout == (GOLDEN / f"{example}-plan.txt").read_text()
 
     def test_json_says_the_same_as_yaml(self) -> None:
@@ -89,10 +90,9 @@ class TestStudy:
         """The plan of examples/study is that of the page, to the byte."""
         assert STUDY.read_text() == with_plans(STUDY.read_text())
 
-    @pytest.mark.parametrize("size", ["experiment", "13b", "70b"])
-    def test_nothing_to_warn_of(self, size: str) -> None:
-        """Batches divide, budgets suffice, no rate stands alone."""
-        done = plan("-f", str(ROOT / f"examples/study/{size}.yaml"))
+    def test_nothing_to_warn_of(self) -> None:
+        """Batches divide, budgets suffice, no rate stands alone, every base has a place on the axis."""
+        done = plan("-f", str(ROOT / "examples/study"))
         assert done.exit_code == Exit.SUCCESS, done.stderr
         assert "warning:" not in done.stdout
 
@@ -217,6 +217,27 @@ class TestBill:
     def test_unknown_is_not_zero(self) -> None:
         """What the user did not tell is None."""
         assert Bill.of(1000, Prices()) == Bill(1000, None, None, None)
+        assert Bill.of(1000, Prices(7_000_000_000, 9000, 2.5), {"13b": 1}) == Bill(1000, None, None, None)
+
+    def test_a_larger_model(self) -> None:
+        """A token on it costs as much more as it is larger."""
+        prices = Prices(7_000_000_000, 9000, 2.5, further={"13b": 13_000_000_000})
+        bill = Bill.of(1_500_000_000, prices, {"13b": 500_000_000})
+        assert bill.tokens == 1_500_000_000
+        assert bill.flops == pytest.approx(6 * (7e9 * 1e9 + 13e9 * 0.5e9))
+        assert bill.gpu_hours == pytest.approx(59.5, abs=0.1)
+
+    def test_sizes_of_further_models(self) -> None:
+        """Without them nothing is known; a name that is none is told."""
+        done = plan(*later("scaling"), *PRICES)
+        assert "note: what training on further bases costs hangs on their sizes" in done.stdout
+        assert "--parameters-of large=COUNT" in done.stdout
+        done = plan(*later("scaling"), *PRICES, "--fail-over-cost", "1")
+        assert (done.exit_code, "cannot tell" in done.stderr) == (Exit.FAILED, True)
+        done = plan(*later("scaling"), *PRICES, "--parameters-of", "lage=2M")
+        assert "there are large" in done.stderr
+        done = plan(*later("scaling"), *PRICES, "--parameters-of", "large")
+        assert (done.exit_code, "70b=69B" in done.stderr) == (Exit.USAGE, True)
 
     def test_a_speed_that_is_assumed(self) -> None:
         """The docstring's other example; a measured speed counts more."""
@@ -320,7 +341,8 @@ print([name for name in {heavy!r} if name in sys.modules])
 
 if __name__ == "__main__":
     for example in LATER:
-        (GOLDEN / f"{example}-plan.txt").write_text(plan(*later(example), *PRICES).stdout)
+        done = plan(*later(example), *PRICES, *SIZES.get(example, ()))
+        (GOLDEN / f"{example}-plan.txt").write_text(done.stdout)
     for format_, name in FORMATS.items():
         (GOLDEN / name).write_text(plan(*DEMO, *PRICES, "-o", format_).stdout)
     STUDY.write_text(with_plans(STUDY.read_text()))

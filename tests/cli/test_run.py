@@ -84,6 +84,17 @@ class TestWhole:
         assert [stage["name"] for stage in done.answer["status"]["stages"]][-3:] == ["mixing", "mixSweep", "report"]
         assert bench.run().answer == done.answer
 
+    def test_scaling(self, bench: Bench) -> None:
+        """The same on another base: its texts, its score, two rates, and two more decisions."""
+        models = [{"name": "large", "uri": "s3://cpt/sources/large"}]
+        bench.write(bench.experiment(recipe=bench.experiment()["spec"]["recipe"] | {"scaling": {"models": models}}))
+        done = bench.run()
+        assert done.code == Exit.SUCCESS, done.said
+        assert bench.attempts().count("train") == TRAINS + 4
+        assert len(bench.attempts()) == ALL + 3 + 1 + 4 + 2
+        base, large = done.answer["status"]["scaling"]
+        assert (base["name"], large["name"], large["gain"]) == ("base", "large", "+0.5000")
+
     def test_again(self, bench: Bench) -> None:
         """A second run trains nothing and gives the same answer."""
         first, second = bench.run(), bench.run()

@@ -70,6 +70,9 @@ async def refusal(team: Team, kind: Kind, spec: Mapping[str, Any], name: str = "
 EXPERIMENT = make_experiment().to_dict()
 EXPERIMENT["recipe"]["durationSweep"] = {"durations": ["40960"]}
 EXPERIMENT["recipe"]["soup"] = {"weights": ["0.5"]}
+EXPERIMENT["recipe"]["scaling"] = {"models": [{"name": "large", "uri": "s3://cpt/large", "pretrainingTokens": "2T"}]}
+EXPERIMENT["references"] = [{"name": "huge", "uri": "s3://cpt/huge", "pretrainingTokens": "2T"}]
+MODELS = "recipe.scaling.models"
 SWEEP = "recipe.learningRateSweep"
 HELD_OUT = "suite Heldout needs data (texts that nothing trains on) or datasets (names whose held-out part is meant)"
 NEW_EXPERIMENTS = [
@@ -89,6 +92,20 @@ NEW_EXPERIMENTS = [
     pytest.param("recipe.mixSweep", {}, "mixSweep trains on the mix: add mixing", id="a sweep of no mix"),
     pytest.param("recipe.soup.weights", ["0.0", "0.5"], "a weight of 0 is the base itself", id="weight of the base"),
     pytest.param("recipe.soup.weights", ["1.5"], "spec.recipe.soup.weights", id="more than the whole"),
+    pytest.param(f"{MODELS}.0.trialName", "x", "expected exactly one of uri and trialName", id="two further models"),
+    pytest.param(
+        MODELS,
+        [{"name": "large", "trialName": "x", "digest": DIGEST}],
+        "digest pins the files at uri",
+        id="pin of a further trial",
+    ),
+    pytest.param("references.0.uri", None, "expected exactly one of uri and trialName", id="a reference to nothing"),
+    pytest.param(
+        "recipe.scaling",
+        None,
+        "references are compared in recipe.scaling: add that, 'scaling: {}' compares",
+        id="references without scaling",
+    ),
     pytest.param("resources.image", "trainer:1", "must be pinned by digest", id="tagged image"),
     pytest.param("model.uri", "s3://cpt/../secrets", "spec.model.uri", id="dots in a URI"),
     pytest.param("model.uri", "http://169.254.169.254/latest", "spec.model.uri", id="metadata service"),
@@ -151,6 +168,16 @@ NEW_TRIALS = [
         id="two things to evaluate",
     ),
     pytest.param(
+        changed(changed(EVALUATE, "evaluate.heldOut", None), "evaluate.sequenceLength", None),
+        "there is nothing to score on: name heldOut, suites or both",
+        id="nothing to score on",
+    ),
+    pytest.param(
+        changed(EVALUATE, "evaluate.sequenceLength", None),
+        "sequenceLength is the length of the windows of heldOut: they go together",
+        id="windows of no length",
+    ),
+    pytest.param(
         changed(TRAIN, "train.start.segment", {"digest": DIGEST}),
         "expected exactly one of model, segment and random",
         id="two starts",
@@ -159,6 +186,11 @@ NEW_TRIALS = [
         changed(RACE, "decide.question", "Screening"),
         "rungTokens, rungs, last go with LearningRate; errorRate, family go with Screening; ",
         id="parameters of another question",
+    ),
+    pytest.param(
+        changed(RACE, "decide.question", "Scaling"),
+        "datasets go with every question but Scaling",
+        id="a scaling of datasets",
     ),
     pytest.param(
         changed(RACE, "decide.datasets.0.phases", [{"mixture": [{"dataset": {"digest": DIGEST}, "weight": "1"}]}]),
@@ -180,6 +212,14 @@ CHANGES = [
     ),
     pytest.param("recipe.soup", None, "immutable; create an experiment with a new name", id="soup"),
     pytest.param("recipe.soup.weights", ["0.25"], "items may be added, not removed or changed", id="other weight"),
+    pytest.param("recipe.scaling", None, "immutable; create an experiment with a new name", id="scaling"),
+    pytest.param(MODELS, [], "items may be added, not removed or changed", id="model less"),
+    pytest.param(
+        f"{MODELS}.0.uri", "s3://cpt/x", "immutable; create an experiment with a new name", id="model's files"
+    ),
+    pytest.param(f"{MODELS}.0.peakLearningRate", "1e-4", "immutable; create an experiment", id="model's peak"),
+    pytest.param("references", None, "items may be added, not removed or changed", id="references"),
+    pytest.param("references.0.uri", "s3://cpt/x", "immutable; add a reference under another name", id="reference"),
     pytest.param("recipe.screening", {}, "immutable; create an experiment with a new name", id="screening"),
     pytest.param("artifacts.reuse", "None", "immutable; create an experiment with a new name", id="reuse"),
     pytest.param("resources.image", f"t@sha256:{'0' * 64}", "immutable; create an experiment", id="image"),
@@ -199,6 +239,13 @@ ALLOWED = [
     pytest.param(f"{SWEEP}.rungs", ["10240", "20480"], id="a longer rung"),
     pytest.param("recipe.durationSweep.durations", ["40960", "81920"], id="a longer duration"),
     pytest.param("recipe.soup.weights", ["0.5", "0.25"], id="a weight more"),
+    pytest.param(
+        MODELS, [*EXPERIMENT["recipe"]["scaling"]["models"], {"name": "small", "trialName": "small"}], id="a model more"
+    ),
+    pytest.param(f"{MODELS}.0.resources", {"nodes": 2}, id="more nodes for a model"),
+    pytest.param(
+        "references", [*EXPERIMENT["references"], {"name": "tiny", "uri": "s3://cpt/tiny"}], id="a reference more"
+    ),
     pytest.param("scheduling.parallelTrials", 2, id="fewer places"),
     pytest.param("budget.tokens", "1B", id="a budget"),
     pytest.param("budget.gpuHours", "2.5", id="a budget of GPU-hours"),
@@ -253,6 +300,14 @@ async def test_a_change_is_accepted(team: Team, path: str, value: Any) -> None:
     """Lists grow; resources, scheduling, budget and suspend may change at any time."""
     await experiment_with_everything(team)
     assert (await change(team, path, value))["metadata"]["generation"] == 2
+
+
+async def test_further_models_may_come_later(team: Team) -> None:
+    """Where the recipe has a scaling without any, and without references."""
+    spec = changed(changed(EXPERIMENT, "references", None), "recipe.scaling", {})
+    await team.create(Kind.EXPERIMENT, "x", spec)
+    assert (await change(team, MODELS, EXPERIMENT["recipe"]["scaling"]["models"]))["metadata"]["generation"] == 2
+    assert (await change(team, "references", EXPERIMENT["references"]))["metadata"]["generation"] == 3
 
 
 @pytest.mark.parametrize(("spec", "path", "value"), [

@@ -100,6 +100,15 @@ def report_of(world: World) -> TrialRecord:
     return report
 
 
+def make_model(world: World, name: str, digest: str) -> None:
+    """A hand-written trial of that name has succeeded."""
+    since = {"lastTransitionTime": "2026-11-24T12:00:00Z"}
+    done = {"type": "Succeeded", "status": "True", "reason": "Completed", "message": ""} | since
+    world.add(Kind.TRIAL, name, {"type": "Train"})
+    body = world.objects[Key(Kind.TRIAL, NAMESPACE, name)]
+    world.put(Kind.TRIAL, body | {"status": {"conditions": [done], "digest": make_digest(digest)}})
+
+
 class TestSweep:
     """The main job."""
 
@@ -262,25 +271,32 @@ class TestSweep:
     async def test_a_base_that_is_made_anew_changes_nothing(self) -> None:
         """Which base is meant was settled by the first trials; what is finished stays so."""
         world = World(kubelet=works)
-        since = {"lastTransitionTime": "2026-11-24T12:00:00Z"}
-        done = {"type": "Succeeded", "status": "True", "reason": "Completed", "message": ""} | since
-
-        def make_base(digest: str) -> None:
-            world.add(Kind.TRIAL, "base", {"type": "Train"})
-            body = world.objects[Key(Kind.TRIAL, NAMESPACE, "base")]
-            world.put(Kind.TRIAL, body | {"status": {"conditions": [done], "digest": make_digest(digest)}})
-
-        make_base("base")
+        make_model(world, "base", "base")
         apply(world, model={"trialName": "base"})
         await world.settle(200)
         assert ready(world) == ("True", "Completed")
         writes = len(world.writes)
         world.remove(Key(Kind.TRIAL, NAMESPACE, "base"))
         await world.settle(30)
-        make_base("another")
+        make_model(world, "base", "another")
         await world.settle(30)
         assert ready(world) == ("True", "Completed")
         assert len(world.writes) == writes
+
+    async def test_a_further_model_is_waited_for(self) -> None:
+        """The sweep goes on without it; what its trial made is another base, and the first one stays what it is."""
+        world = World(kubelet=works)
+        recipe = {**make_experiment().to_dict()["recipe"], "scaling": {"models": [{"name": "big", "trialName": "big"}]}}
+        make_model(world, "base", "base")
+        apply(world, model={"trialName": "base"}, recipe=recipe)
+        await world.settle(200)
+        assert ready(world) == ("Unknown", "WaitingForModel")
+        assert [stage.state for stage in status(world).stages] == ["Decided", "Decided", "Running", "Waiting"]
+        make_model(world, "big", "another")
+        await world.settle(200)
+        assert ready(world) == ("True", "Completed")
+        assert [model.name for model in status(world).scaling] == ["base", "big"]
+        assert [model.gain for model in status(world).scaling] == ["+0.5000", "+0.5000"]
 
     async def test_an_appended_dataset_stops_nothing(self) -> None:
         """While it is looked at and catches up, what the others have planned runs on."""

@@ -138,11 +138,14 @@ class TestEnd:
         """And no other."""
         seen = Seen(
             thing(Kind.EXPERIMENT, "sweep", spec={"model": {"trialName": "base"}}),
+            thing(Kind.EXPERIMENT, "sizes", spec={"recipe": {"scaling": {"models": [{"trialName": "base"}]}}}),
+            thing(Kind.EXPERIMENT, "lines", spec={"references": [{"trialName": "base"}]}),
             thing(Kind.EXPERIMENT, "other", spec={"model": {"uri": "s3://cpt/base"}}),
             trial("base", metadata={}),
         )
         seen.intake.seen(trial("base", "Completed", 2, "True", metadata={}))
-        assert seen.woken() == {"cpttrials base", "cptexperiments sweep"}
+        woken = {f"cptexperiments {name}" for name in ("sweep", "sizes", "lines")}
+        assert seen.woken() == {"cpttrials base", *woken}
 
 
 def test_a_list_wakes_for_what_it_corrects() -> None:

@@ -1,4 +1,4 @@
-"""`python -m simulator [--experiments 2000] [--out FILE]`: claims against worlds with known truth, as Markdown."""
+"""`python -m simulator [--experiments 250] [--out FILE]`: claims against worlds with known truth, as Markdown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
 
-from cpt_trainer.decide import duration, learning_rate, mix, proxy, screening, soup
+from cpt_trainer.decide import duration, learning_rate, mix, proxy, scaling, screening, soup
 from simulator.claims import Claim, Tally
 from simulator.experiment import RATES, RUNGS, experiment_spec, run_experiment
 from simulator.settings import CURVES
@@ -16,13 +16,14 @@ from simulator.studies import STUDIES, Study
 
 Counts = Counter[tuple[str, str, bool]]
 """Answers by setting, claim, and whether it was right."""
-_METHODS = ", ".join(f"`{module.METHOD}`" for module in (learning_rate, screening, duration, mix, proxy, soup))
+_MODULES = (learning_rate, screening, duration, mix, proxy, soup, scaling)
+_METHODS = ", ".join(f"`{module.METHOD}`" for module in _MODULES)
 
 
 def main() -> None:
     """Run every setting and write the table."""
     parser = argparse.ArgumentParser(prog="python -m simulator")
-    parser.add_argument("--experiments", type=int, default=2000, help="per setting")
+    parser.add_argument("--experiments", type=int, default=250, help="per setting")
     parser.add_argument("--processes", type=int, default=None, help="all cores when absent")
     parser.add_argument("--out", type=Path, default=Path("docs/evidence/simulation.md"))
     arguments = parser.parse_args()

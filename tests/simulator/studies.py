@@ -11,6 +11,7 @@ from simulator import (
     duration_claims,
     merge_claims,
     mix_claims,
+    scaling_claims,
     screening_claims,
     screening_settings,
     settings,
@@ -53,4 +54,5 @@ STUDIES = (
         merge_claims.CLAIMS,
     ),
     Study("Soups", {"soup": {}}, soup_claims.SETTINGS, soup_claims.CLAIMS),
+    Study("Scaling", scaling_claims.STAGES, scaling_claims.SETTINGS, scaling_claims.CLAIMS),
 )

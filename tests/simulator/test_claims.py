@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from simulator import duration_claims, merge_claims, mix_claims, screening_claims, soup_claims
+from simulator import duration_claims, merge_claims, mix_claims, scaling_claims, screening_claims, soup_claims
 from simulator.__main__ import Counts, observe, page
 from simulator.claims import CLAIMS, Claim, Tally, chosen_gain
 from simulator.experiment import Ended, run_experiment
@@ -82,6 +82,14 @@ def test_mixes(counted: Callable[[str], Counts], claim: Claim, setting: str) -> 
 def test_merges(counted: Callable[[str], Counts], claim: Claim, setting: str) -> None:
     """The same for mixes that merges of trunks propose."""
     assert_not_contradicted(counted(setting), claim, setting)
+
+
+@pytest.mark.parametrize("setting", ["run 0.01, tail 1 x; three sizes", "run 0.01, tail 1 x; nearly flat line"])
+@pytest.mark.parametrize("claim", scaling_claims.CLAIMS, ids=[claim.name for claim in scaling_claims.CLAIMS])
+def test_scaling(counted: Callable[[str], Counts], claim: Claim, setting: str) -> None:
+    """The same for a recipe on three models."""
+    if not (claim.check is scaling_claims.is_bounded and "flat" in setting):  # a flat line says little, and says so
+        assert_not_contradicted(counted(setting), claim, setting)
 
 
 def assert_not_contradicted(counts: Counts, claim: Claim, setting: str) -> None:

@@ -47,6 +47,23 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """Another base: what the recipe does to it is in proportion to what it does to the experiment's."""
+
+    parameters: int
+    pretraining_tokens: int
+    loss: float
+    """Of the base."""
+    keeps: float = 1.0
+    """Part of the gain."""
+
+    @property
+    def flops(self) -> float:
+        """Of its pretraining."""
+        return 6.0 * self.parameters * self.pretraining_tokens
+
+
+@dataclass(frozen=True, slots=True)
 class Truth:
     """A world but for its seed."""
 
@@ -80,6 +97,8 @@ class Truth:
     what its parts do, at the best it gains `bent`."""
     merges_bend: float = 0.0
     """Standard deviation of the h's: how far merges do not speak for mixes."""
+    bases: dict[str, Size] = field(default_factory=dict)
+    """By the name of a model; BASE is that of the experiment, with a loss of BASE_LOSS."""
     controls: Curve = field(default_factory=lambda: Curve(best_rate=1e-4, curvature=0.01, gain=0.05))
     """Replay data alone."""
 

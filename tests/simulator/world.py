@@ -21,6 +21,7 @@ from cpt_api.trial import (
     DecisionMetric,
     MergeInput,
     MergeWork,
+    ModelRef,
     TrainWork,
     TrialRef,
     TrialType,
@@ -35,7 +36,7 @@ from simulator.truth import BASE_LOSS, Curve, Truth
 
 Floats = npt.NDArray[np.float64]
 
-TARGET, RETENTION, REPLAY, MIX = "target", "retention", "replay", "the mix"
+TARGET, RETENTION, REPLAY, MIX, BASE = "target", "retention", "replay", "the mix", "base"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,9 +62,13 @@ class World:
     names: dict[Digest, str] = field(default_factory=dict)
     """Of datasets and texts, by their Prepare trial."""
     models: dict[Digest, TrainWork | MergeWork | None] = field(default_factory=dict)
-    """By trial; None: the base."""
+    """By trial; None: a base."""
     means: dict[Digest, tuple[Digest, float]] = field(default_factory=dict)
     """A trained model, and its weight in a mean with the base, by the trial that scores it."""
+    roots: dict[Digest, str] = field(default_factory=dict)
+    """By trial, the base that it comes from."""
+    first: dict[str, Digest] = field(default_factory=dict)
+    """By the name of a text, who prepared it first: other tokenizers see the same documents."""
     diverged: set[Digest] = field(default_factory=set)
     texts: dict[Digest, Documents] = field(default_factory=dict)
     sums: dict[tuple[Digest, Digest], TextSums] = field(default_factory=dict)
@@ -72,8 +77,9 @@ class World:
     def answer(self, digest: Digest, spec: CPTTrialSpec) -> Result:
         """What the trial commits."""
         if spec.prepare and spec.prepare.source.uri:
-            name = spec.prepare.source.uri.rpartition("/")[2].partition(".")[0]
+            name = _name(spec.prepare.source.uri)
             self.names[digest] = name
+            self.first.setdefault(name, digest)
             if name in self.truth.sizes:
                 return make_result(spec, numbers={"trainTokens": self.truth.sizes[name]})
         if spec.evaluate:
@@ -82,11 +88,14 @@ class World:
                 self.models[digest] = merge
             elif merge:
                 self.means[digest] = _mean(merge)
+            self.roots[digest] = _root(spec.evaluate.model)
         if spec.train:
             if spec.train.schedule.peak_learning_rate > self.truth.diverges_above:
                 self.diverged.add(digest)
                 return outcome_diverged(spec)
             self.models[digest] = spec.train
+            start = spec.train.start
+            self.roots[digest] = self.roots[_known(start.segment)] if start.segment else _root(start.model)
         if spec.type is TrialType.DECIDE and spec.decide:
             self.names |= {subject_digest(entry): MIX for entry in spec.decide.datasets if entry.phases}
             return make_result(spec, decision=answer(spec.decide, self.scores(spec.decide)))
@@ -97,6 +106,8 @@ class World:
         models = [work.baseline, *(arm.trial for entry in work.datasets for arm in entry.arms)]
         models += [trial for control in work.controls for trial in control.trials]
         models += [merge.trial for merge in work.merges or ()]
+        models += [model.baseline for model in work.models or ()]
+        models += [model.arm.trial for model in work.models or () if model.arm]
         digests = {_known(model) for model in models}
         return {digest: None if digest in self.diverged else self._scores(digest, work) for digest in digests}
 
@@ -104,9 +115,12 @@ class World:
         def sums(metric: DecisionMetric | None) -> tuple[TextSums, ...]:
             return tuple(self._sums(digest, _known(text)) for text in metric.held_out) if metric else ()
 
-        return Scores(sums(work.target), sums(work.retention))
+        size = self.truth.bases.get(self.roots[digest])
+        parameters = size.parameters if size and self.models[digest] is None else None
+        return Scores(sums(work.target), sums(work.retention), parameters)
 
     def _sums(self, digest: Digest, text: Digest) -> TextSums:
+        text = self.first[self.names[text]]
         if (digest, text) not in self.sums:
             self.sums[digest, text] = text_sums(self.items(digest, text))
         return self.sums[digest, text]
@@ -121,10 +135,14 @@ class World:
         """Bits per byte over the base, by document. The luck of trunks is in all their merges."""
         model, weight = self.means.get(digest, (digest, 1.0))
         documents, work = self._documents(text), self.models[model]
-        if work is None:
+        root = self.roots[model]
+        if work is None and root == BASE:
             return np.zeros(len(documents.names))
+        if work is None:
+            change = self.truth.bases[root].loss - BASE_LOSS
+            return change * documents.slopes + self._item_noise(digest, text)
         if isinstance(work, TrainWork):
-            change = self.expected(work, text, weight) - BASE_LOSS
+            change = self.expected(work, text, weight, root) - BASE_LOSS
             return change * documents.slopes + weight * self._noise(model, work, text)
         trunks = {_known(part.segment): float(part.weight) for part in work.inputs if part.segment}
         parts = {self._data(self.trained(trunk)): share for trunk, share in trunks.items()}
@@ -146,13 +164,15 @@ class World:
         assert isinstance(work, TrainWork)
         return work
 
-    def expected(self, work: TrainWork, text: Digest, weight: float = 1.0) -> float:
-        """Bits per byte of a model, or of its mean with the base, over runs and documents."""
+    def expected(self, work: TrainWork, text: Digest, weight: float = 1.0, root: str = BASE) -> float:
+        """Bits per byte of a model, or of its mean with its base, over runs and documents."""
         rate, parts = work.schedule.peak_learning_rate, self._parts(work)
+        own = BASE_LOSS if root == BASE else self.truth.bases[root].loss
         if self.names[text] == RETENTION:
             forgotten = sum(part * self.forgotten(data, rate) for data, part in parts.items())
-            return BASE_LOSS + self.truth.forgot(weight) * forgotten
-        return BASE_LOSS + self.truth.kept(weight) * (self.mix_loss(parts, rate, work.stop_tokens) - BASE_LOSS)
+            return own + self.truth.forgot(weight) * forgotten
+        keeps = self.truth.kept(weight) * (1.0 if root == BASE else self.truth.bases[root].keeps)
+        return own + keeps * (self.mix_loss(parts, rate, work.stop_tokens) - BASE_LOSS)
 
     def loss(self, data: str, rate: LearningRate, tokens: Tokens | None = None) -> float:
         """The target's, for a dataset or for the control; at the last rung unless told otherwise."""
@@ -173,7 +193,7 @@ class World:
         if self.models[model] is None:
             return BASE_LOSS
         work = self.trained(model)
-        return self.expected(work, text, weight) + weight * self._run_noise(model, work, text)
+        return self.expected(work, text, weight, self.roots[model]) + weight * self._run_noise(model, work, text)
 
     def _curve(self, data: str) -> Curve:
         return self.truth.controls if data == REPLAY else self.truth.curves[data]
@@ -190,11 +210,16 @@ class World:
         return next(iter(parts)) if len(parts) == 1 else str(parts)
 
     def _noise(self, digest: Digest, work: TrainWork, text: Digest) -> Floats:
-        draws = self._draws("item", digest, text).normal(0, self.truth.item_noise, self.truth.documents)
-        return self._run_noise(digest, work, text) + draws
+        return self._run_noise(digest, work, text) + self._item_noise(digest, text)
+
+    def _item_noise(self, digest: Digest, text: Digest) -> Floats:
+        return self._draws("item", digest, text).normal(0, self.truth.item_noise, self.truth.documents)
 
     def _run_noise(self, digest: Digest, work: TrainWork, text: Digest) -> float:
-        trunk = self._draws("run", self._data(work), str(work.schedule.peak_learning_rate), str(work.seed), text)
+        root = self.roots[digest]
+        whose = () if root == BASE else (root,)
+        rate = str(work.schedule.peak_learning_rate)
+        trunk = self._draws("run", self._data(work), rate, str(work.seed), text, *whose)
         end = self._draws("end", digest, text)
         return float(trunk.normal(0, self.truth.run_noise) + end.normal(0, self.truth.tail_noise))
 
@@ -221,6 +246,16 @@ def _mean(merge: MergeWork) -> tuple[Digest, float]:
     return _known(trained.segment), float(trained.weight / sum(part.weight for part in merge.inputs))
 
 
-def _known(reference: TrialRef) -> Digest:
+def _name(uri: str) -> str:
+    return uri.rpartition("/")[2].partition(".")[0]
+
+
+def _root(model: ModelRef | None) -> str:
+    """Of a base's files; all others come from the experiment's."""
+    return _name(model.source.uri) if model and model.source and model.source.uri else BASE
+
+
+def _known(reference: TrialRef | None) -> Digest:
+    assert reference is not None
     assert reference.digest is not None
     return reference.digest

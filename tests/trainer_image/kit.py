@@ -73,13 +73,13 @@ def text(seed: int, words: int) -> str:
 
 
 @functools.cache
-def tokenizer() -> Tokenizer:
+def tokenizer(vocabulary: int = VOCABULARY) -> Tokenizer:
     """Byte-pair encoding, trained on such texts."""
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.train_from_iterator(
         [text(seed, 200) for seed in range(5)],
-        trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=[EOS], show_progress=False),
+        trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[EOS], show_progress=False),
     )
     return made
 
@@ -158,20 +158,20 @@ class Lab:
         self.store.put(prefix + key, data)
         return File(key=key, bytes=len(data), sha256=Digest(hashlib.sha256(data).hexdigest()))
 
-    def base(self, **changes: Any) -> dict[str, Any]:
+    def base(self, name: str = "base", **changes: Any) -> dict[str, Any]:
         """The folder of a model without weights; a Source."""
-        folder = self.folder / "sources/base"
+        folder, uri = self.folder / "sources" / name, f"s3://corpora/{name}"
         folder.mkdir(parents=True, exist_ok=True)
         files = {
             "config.json": json.dumps(CONFIG | changes),
-            "tokenizer.json": tokenizer().to_str(),
+            "tokenizer.json": tokenizer(changes.get("vocab_size", VOCABULARY)).to_str(),
             "tokenizer_config.json": json.dumps({"eos_token": EOS}),
         }
         for name, content in files.items():
             path = folder / name
             if not path.exists() or path.read_text() != content:  # a file that is written again has another ETag
                 path.write_text(content)
-        return {"uri": BASE_URI, "digest": list_files(self.store, BASE_URI).digest}
+        return {"uri": uri, "digest": list_files(self.store, uri).digest}
 
     def model(self, name: str, tensors: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
         """A user's model with these torch tensors; a ModelRef."""
@@ -213,6 +213,10 @@ class Lab:
     def merge(self, *inputs: Mapping[str, Any], attempt: int = 1, **changes: Any) -> Trial:
         """A Merge trial."""
         spec = {"type": "Merge", "merge": {"inputs": inputs} | changes}
+        return self.trial(CPTTrialSpec.model_validate(spec), attempt)
+
+    def spec(self, spec: Mapping[str, Any], attempt: int = 1) -> Trial:
+        """An attempt at what a manifest says."""
         return self.trial(CPTTrialSpec.model_validate(spec), attempt)
 
     def trial(self, spec: CPTTrialSpec, attempt: int = 1) -> Trial:

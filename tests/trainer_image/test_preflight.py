@@ -16,6 +16,7 @@ from cpt_api.result import Outcome, Result
 from cpt_api.trial import InputKind
 from cpt_trainer import preflight
 from cpt_trainer.errors import UnreachableError
+from cpt_trainer.evaluate.items import Item, write_items, write_manifest
 from cpt_trainer.preflight import Why
 from cpt_trainer.sources import list_files
 from cpt_trainer.store import FaultyStore
@@ -193,6 +194,35 @@ class TestModel:
         corpus.put("base/pytorch_model.bin", b"")
         [(_, message)] = look_at(corpus, InputKind.MODEL, "base")
         assert "pickled weights are never read" in message
+
+
+class TestItems:
+    """Findings about what suites ask."""
+
+    def test_good(self, corpus: Corpus) -> None:
+        """A manifest and its files."""
+        put_items(corpus)
+        assert look_at(corpus, InputKind.ITEMS, "items") == []
+
+    def test_no_manifest(self, corpus: Corpus) -> None:
+        """It says how to make one."""
+        ((why, text),) = look_at(corpus, InputKind.ITEMS, "data")
+        assert why == Why.NO_ITEMS
+        assert "make some with cpt-trainer evaluate --fetch-items" in text
+
+    def test_half_a_copy(self, corpus: Corpus) -> None:
+        """A file that the manifest names is not there."""
+        put_items(corpus)
+        corpus.sources.delete("items/qa.jsonl.gz")
+        ((why, text),) = look_at(corpus, InputKind.ITEMS, "items")
+        assert why == Why.NO_ITEMS
+        assert "the manifest names qa.jsonl.gz and 0 other files that are not there" in text
+
+
+def put_items(corpus: Corpus) -> None:
+    """One question."""
+    item = Item(id="1", fields={"question": "?"}, choices=("a", "b"), gold=0)
+    write_manifest(corpus.sources, "items/", [write_items(corpus.sources, "items/", "qa", [item], "made up")])
 
 
 class TestAll:

@@ -28,9 +28,8 @@ from kubectl_cpt.errors import CliError
 
 def status(kubectl: Kubectl, name: str, output: str) -> None:
     """Once, to standard output."""
-    if output in ("json", "yaml"):
-        document = objects.document(kubectl, name)
-        sys.stdout.write(render.as_json(document) if output == "json" else render.as_yaml(document))
+    if output in render.FOR_PROGRAMS:
+        sys.stdout.write(render.for_programs(objects.document(kubectl, name), output))
         return
     experiment = objects.experiment(kubectl, name)
     if output == "name":

@@ -12,7 +12,7 @@ from kubectl_cpt.cluster.kubectl import Kubectl, MissingError
 from kubectl_cpt.cluster.objects import Trial
 from kubectl_cpt.cluster.stored import address_of_report
 from kubectl_cpt.errors import CliError
-from kubectl_cpt.run import address_of
+from kubectl_cpt.opened import address_of
 from kubectl_cpt.verify import Claim, answer, judged
 
 

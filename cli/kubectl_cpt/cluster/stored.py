@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -16,28 +15,15 @@ from pydantic import ValidationError
 from cpt_api.layout import REPORT_PAGE, data_prefix, result_key
 from cpt_api.result import Result
 from cpt_api.values import Digest
-from cpt_trainer.errors import TrainerExit
-from cpt_trainer.store import Address, Store, open_address
+from cpt_trainer.store import Store
 from kubectl_cpt.errors import CliError
-
-_STORE_SECONDS = 30.0
-
-
-@contextmanager
-def _store(uri: str, environment: Mapping[str, str]) -> Iterator[Store]:
-    path_style = environment.get("CPT_STORE_PATH_STYLE", "true") != "false"
-    try:
-        yield open_address(Address(uri, environment.get("AWS_ENDPOINT_URL_S3"), path_style), _STORE_SECONDS)
-    except TrainerExit as error:
-        raise CliError(
-            f"the store: {error}; its endpoint and credentials come from AWS_* in the environment"
-        ) from error
+from kubectl_cpt.opened import address_of, opened
 
 
 def print_logs(uri: str, namespace: str, trial: str, digest: Digest, environment: Mapping[str, str]) -> None:
     """The end of every process's output."""
     prefix = f"{data_prefix(namespace, digest)}logs/"
-    with _store(uri, environment) as store:
+    with opened(address_of(uri, environment)) as store:
         keys = [entry.key for entry in store.list(prefix)]
         for key in keys:
             sys.stdout.write(f"--- {key.removeprefix(prefix)}\n{store.get(key).decode(errors='replace')}\n")
@@ -48,7 +34,7 @@ def print_logs(uri: str, namespace: str, trial: str, digest: Digest, environment
 def fetch_report(uri: str, namespace: str, folder: Path, environment: Mapping[str, str]) -> Path:
     """Everything that belongs to the page at `uri`, into that folder; the page there."""
     address, digest = address_of_report(uri, namespace)
-    with _store(address, environment) as store:
+    with opened(address_of(address, environment)) as store:
         for output in _result(store, result_key(namespace, digest)).outputs:
             data = store.get(data_prefix(namespace, digest) + output.key)
             if hashlib.sha256(data).hexdigest() != output.sha256:

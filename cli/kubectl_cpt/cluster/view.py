@@ -9,7 +9,7 @@ from cpt_api.values import Tokens
 from cpt_operator.plan.subjects import MIX
 from kubectl_cpt.cluster.objects import Experiment, Trial
 from kubectl_cpt.numbers import amount, percent
-from kubectl_cpt.render import columns, datasets, mix
+from kubectl_cpt.render import columns, datasets, mix, models
 
 _BAR_CELLS = 20
 _TRIALS_SHOWN = 20
@@ -23,6 +23,7 @@ def screen(experiment: Experiment, trials: Sequence[Trial], *, wide: bool = Fals
         list(_head(experiment, status)),
         list(_stages(status)),
         list(_datasets(status)),
+        models(status.scaling),
         list(_trials(trials, wide=wide)),
         list(_bill(experiment, status)),
         [f"next: {text}" for text in advice(experiment, trials)],

@@ -14,10 +14,11 @@ from cpt_api.trial import TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import ENDED_STAGES, Failed, Succeeded
 from cpt_operator.plan.bill import shown
+from cpt_operator.plan.repeat import STAGE as SCALING
 from cpt_operator.plan.subjects import MIX
 from kubectl_cpt.machine.world import BY_HAND, Job, World
 from kubectl_cpt.numbers import amount, duration, percent
-from kubectl_cpt.render import columns, datasets, mix
+from kubectl_cpt.render import columns, datasets, mix, models
 
 
 def status_of(world: World, store: str) -> CPTExperimentStatus:
@@ -45,6 +46,7 @@ def status_of(world: World, store: str) -> CPTExperimentStatus:
         stages=plan.stages,
         datasets=plan.datasets,
         mix=plan.mix,
+        scaling=plan.scaling,
         best=best,
         ledger=Ledger(
             tokens_trained=Tokens(world.tokens_trained),
@@ -116,9 +118,11 @@ def _decisions(world: World, status: CPTExperimentStatus) -> Iterator[str]:
         scores += f", retention {best.retention}" if best.retention else ""
         share = f"{best.soup_weight} of " if best.soup_weight else ""
         yield f"best: {share}{best.dataset or MIX} at {best.learning_rate}, {amount(best.tokens)} tokens: {scores}"
+    yield from models(status.scaling)
     yield from (f"{name}: {choice.reason}" for name, choice in _choices(world).items())
     yield from (f"{name}: {answer.reason}" for name, answer in screened.items())
     yield from (f"{name}: {choice.reason}" for name, choice in _lasting(world).items())
+    yield from (f"on {name}: {reason}" for name, reason in _scaled(world))
     yield from (f"{stage.name}: {stage.reason}" for stage in status.stages if stage.reason)
 
 
@@ -143,6 +147,14 @@ def _lasting(world: World) -> dict[str, DurationChoice]:
     return dict(sorted(found.items()))
 
 
+def _scaled(world: World) -> Iterator[tuple[str, str]]:
+    """The newest answer for each model of the scaling."""
+    reasons = {one.baseline: one.reason for decision in _documents(world) for one in decision.scaled or ()}
+    for job in world.jobs:
+        if job.spec.evaluate and job.digest in reasons:
+            yield job.title.removeprefix("the base "), reasons[job.digest]
+
+
 def _names(world: World) -> dict[Digest | None, str]:
     """Datasets by their Prepare trial, and the mix by what it reads."""
     found: dict[Digest | None, str] = {
@@ -156,8 +168,10 @@ def _documents(world: World) -> Iterator[Decision]:
     """In the order of the plan."""
     for job in world.jobs:
         outcome = world.outcomes.get(job.digest) if job.digest else None
-        if isinstance(outcome, Succeeded) and outcome.result.decision:
-            yield outcome.result.decision
+        decision = outcome.result.decision if isinstance(outcome, Succeeded) else None
+        # of two rates on another base: the answer of that stage tells what came of them
+        if decision and not (job.stage == SCALING and decision.rates):
+            yield decision
 
 
 def _bill(status: CPTExperimentStatus, seconds: float) -> Iterator[tuple[str, str]]:

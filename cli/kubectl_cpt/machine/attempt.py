@@ -148,7 +148,7 @@ class Attempting:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=self._environment(),
+                env=environment_of(self.machine, self.job.spec.run.resources, self.slot),
                 pass_fds=self.machine.inherited,
                 start_new_session=True,
             )
@@ -173,23 +173,25 @@ class Attempting:
         store = self.machine.store.address.uri
         return (*self.machine.program, verb, "--trial", str(document), "--store", store)
 
-    def _environment(self) -> dict[str, str]:
-        """As training-operator would set it, and so that trials at the same time do not take each other's place."""
-        machine = self.machine
-        resources = self.job.spec.run.resources
-        processes = machine.processes_of(resources)
+
+def environment_of(machine: Machine, resources: Resources, slot: int) -> dict[str, str]:
+    """As training-operator would set it, and so that trials at the same time do not take each other's place.
+
+    A trial that says how many CPUs it takes has so many threads here as in a pod, and so the same numbers.
+    """
+    processes = machine.processes_of(resources)
+    environment = {name: value for name, value in machine.environment.items() if name not in NOT_INHERITED}
+    if resources.cpu is None or resources.gpus_per_node:
         threads = max(1, (os.cpu_count() or 1) // (machine.parallel * processes))
-        environment = {"OMP_NUM_THREADS": str(threads)} | {
-            name: value for name, value in machine.environment.items() if name not in NOT_INHERITED
-        }
-        if machine.store.address.sources:
-            environment["CPT_SOURCES"] = machine.store.address.sources
-        if processes > 1:
-            environment["PET_NPROC_PER_NODE"] = str(processes)
-        if resources.gpus_per_node and "CUDA_VISIBLE_DEVICES" not in environment:
-            first = self.slot * processes
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(first, first + processes)))
-        return environment
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
+    if machine.store.address.sources:
+        environment["CPT_SOURCES"] = machine.store.address.sources
+    if processes > 1:
+        environment["PET_NPROC_PER_NODE"] = str(processes)
+    if resources.gpus_per_node and "CUDA_VISIBLE_DEVICES" not in environment:
+        first = slot * processes
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(first, first + processes)))
+    return environment
 
 
 # --- what the store and the logs say --------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ and a trial whose input failed never starts. Price: a turn plans anew, 40 ms for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,6 +25,7 @@ from cpt_api.result import Result
 from cpt_api.trial import CPTTrialSpec, TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import Context, Earlier, Failed, Finding, Look, Outcome, Plan, Succeeded, plan
+from cpt_operator.plan.recipe import further_trials
 from cpt_operator.resolve import Input, State, preflight_names, resolve, trial_digests, trial_names
 from cpt_operator.resolve import World as References
 from kubectl_cpt.errors import CliError
@@ -111,6 +112,7 @@ class World:
             look_again=self._may_look_again,
             base=self.base,
             experiment=experiment.name,
+            made=self._made(further_trials(experiment.spec)),
         )
         told = {digest: self._told(digest, outcome) for digest, outcome in self.outcomes.items()}
         return plan(experiment.spec, context, told, self._earlier)
@@ -125,9 +127,16 @@ class World:
     def base(self) -> Digest | None:
         """Of `model.trialName`, once it has succeeded."""
         name = self._experiment.spec.model.trial_name if self._experiment else None
-        job = next((job for job in self._by_hand if job.name == name), None)
-        done = job is not None and job.digest is not None and self._state(job.digest) is State.SUCCEEDED
-        return job.digest if job and done else None
+        return self._made([name]).get(name) if name else None
+
+    def _made(self, names: Iterable[str]) -> dict[str, Digest]:
+        """Those of these hand-written trials that have succeeded."""
+        wanted = set(names)
+        return {
+            job.name: job.digest
+            for job in self._by_hand
+            if job.name in wanted and job.digest is not None and self._state(job.digest) is State.SUCCEEDED
+        }
 
     def new_look(self) -> CPTTrialSpec | None:
         """A Preflight that the plan asks for and that is not remembered yet: it must be, before it starts."""
@@ -310,5 +319,6 @@ def _refuse(spec: CPTExperimentSpec, manifests: Manifests) -> None:
     if spec.suspend:
         raise CliError("spec.suspend is set: remove it from the manifest, and run again")
     base = spec.model.trial_name
-    if base and not any(trial.name == base for trial in manifests.trials):
-        raise CliError(f"model.trialName: there is no CPTTrial {base} in the files: add its file with --filename")
+    for name in (*([base] if base else []), *further_trials(spec)):
+        if not any(trial.name == name for trial in manifests.trials):
+            raise CliError(f"trialName: there is no CPTTrial {name} in the files: add its file with --filename")

@@ -17,9 +17,10 @@ from cpt_api.experiment import CPTExperimentSpec, CPTExperimentStatus
 from cpt_api.trial import CPTTrialSpec, TrialType
 from cpt_api.values import Digest
 from cpt_operator import rfc3339
-from cpt_operator.admission import image_digest
+from cpt_operator.admission import image_digest, place_of
 from cpt_operator.artifacts import Present, Refused, Unreachable
 from cpt_operator.plan import Context, Failed, Finding, Look, Outcome, Succeeded
+from cpt_operator.plan.recipe import further_trials
 from cpt_operator.records import ExperimentRecord, TrialRecord
 from cpt_operator.runtime import Runtime
 from cpt_operator.standing import message_of
@@ -36,7 +37,7 @@ class Evidence:
     context: Context
     outcomes: Mapping[Digest, Outcome]
     base: Finding | None
-    """What is wrong with `model.trialName`."""
+    """What is wrong with `model.trialName`, or with that of a further model."""
     look_again_seconds: float
     """Until inputs with findings are looked at again."""
 
@@ -57,6 +58,8 @@ async def gather(
             return _no_store(read)
         outcomes = read
     base = _base(runtime, record, spec, children)
+    made = {name: _made(runtime, record, name) for name in further_trials(spec)}
+    unmade = [found for found in (base, *made.values()) if isinstance(found, Finding)]
     preflights = [child for child in children if is_preflight(child)]
     look_again_seconds = _look_again_seconds(runtime, preflights)
     context = Context(
@@ -67,8 +70,9 @@ async def gather(
         base=base if isinstance(base, Digest) else None,
         image_digest=image_digest(spec.resources.image if spec.resources else None),
         experiment=record.name,
+        made={name: digest for name, digest in made.items() if isinstance(digest, Digest)},
     )
-    return Evidence(context, outcomes, base if isinstance(base, Finding) else None, look_again_seconds)
+    return Evidence(context, outcomes, next(iter(unmade), None), look_again_seconds)
 
 
 def protocol_of(status: CPTExperimentStatus, children: Sequence[TrialRecord]) -> int:
@@ -144,7 +148,7 @@ def _look_again_seconds(runtime: Runtime, preflights: Sequence[TrialRecord]) -> 
     return max(0.0, _LOOK_AGAIN_SECONDS - rfc3339.seconds_between(max(ends), runtime.now()))
 
 
-# --- the base ---------------------------------------------------------------------------------------------------------
+# --- bases ------------------------------------------------------------------------------------------------------------
 
 
 def _base(
@@ -154,22 +158,25 @@ def _base(
     name = spec.model.trial_name
     if name is None:
         return None
-    settled = next((base for child in children if (base := _base_of(child))), None)
-    if settled:
-        return settled
+    # further models have theirs, too: the base's Prepare trials stand before them in the plan
+    prepares = [child for child in children if child.spec.get("type") == TrialType.PREPARE]
+    settled = next((base for child in sorted(prepares, key=place_of) if (base := _base_of(child))), None)
+    return settled or _made(runtime, record, name)
+
+
+def _made(runtime: Runtime, record: ExperimentRecord, name: str) -> Digest | Finding:
+    """The digest of a trial that makes a model, or why there is none."""
     trial = runtime.store.trial(record.namespace, name)
     if trial is None or not trial.standing.has_ended:
         return Finding(Reason.WAITING_FOR_MODEL, f"waits until trial {name} has succeeded")
     if trial.standing.has_failed or trial.standing.reason == Reason.DIVERGED:
         return Finding(
-            Reason.INPUT_FAILED, f"trial {name}, which should make the base, ended with {message_of(trial.status)}"
+            Reason.INPUT_FAILED, f"trial {name}, which should make a base, ended with {message_of(trial.status)}"
         )
     return Digest.parse(str(trial.status.get("digest")))
 
 
 def _base_of(child: TrialRecord) -> Digest | None:
     """The base that a Prepare trial of the experiment was made for."""
-    if child.spec.get("type") != TrialType.PREPARE:
-        return None
     prepare = CPTTrialSpec.model_validate(child.spec).prepare
     return prepare.tokenizer.trial.digest if prepare and prepare.tokenizer.trial else None

@@ -46,6 +46,7 @@ def next_status(view: ExperimentView, protocol: int, generation: int, version: s
         "stages": plan.stages,
         "datasets": plan.datasets,
         "mix": plan.mix,
+        "scaling": plan.scaling,
         "best": _best(view),
         "ledger": _ledger(view),
         "report_uri": view.report_uri,
@@ -61,7 +62,7 @@ def is_mere_progress(old: CPTExperimentStatus, new: CPTExperimentStatus) -> bool
 
 def _significant(status: CPTExperimentStatus) -> tuple[Any, ...]:
     conditions = tuple((c.type, c.status, None if c.reason in _MERE_PROGRESS else c.reason) for c in status.conditions)
-    found = status.stages, status.datasets, status.mix, status.best
+    found = status.stages, status.datasets, status.mix, status.scaling, status.best
     return conditions, status.observed_generation, found, status.trials.failed
 
 

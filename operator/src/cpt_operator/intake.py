@@ -90,8 +90,9 @@ def _waiting(store: Store, namespace: str, ended: AbstractSet[str]) -> Iterator[
         if waits and (trial.digest in ended or _mentions(trial.spec, ended)):
             yield trial.key
     for experiment in store.experiments(namespace):
-        model = experiment.spec.get("model")
-        if isinstance(model, Mapping) and model.get("trialName") in ended:
+        spec = experiment.spec
+        models = [spec.get("model"), (spec.get("recipe") or {}).get("scaling"), spec.get("references")]
+        if any(_mentions(model, ended) for model in models):
             yield experiment.key
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from cpt_api.conditions import Condition, ConditionType, Reason
 from cpt_api.layout import data_prefix
-from cpt_api.result import HeldOutScore, Progress, Result
+from cpt_api.result import HeldOutScore, Progress, Result, SuiteScore
 from cpt_api.trial import Attempts, CheckpointStatus, CPTTrialStatus, Score
 from cpt_api.values import Digest, Tokens
 from cpt_operator import attempts as record_of
@@ -69,7 +69,7 @@ def _of_result(
     changes: dict[str, Any] = {
         "result_digest": present.sha256,
         "progress": 100,
-        "scores": _scores(result.held_out, names),
+        "scores": (*_scores(result.held_out, names), *_of_suites(result.suites)),
     }
     if result.checkpoint and view.digest:
         prefix = data_prefix(view.record.namespace, view.digest)
@@ -99,6 +99,14 @@ def _scores(scores: Sequence[HeldOutScore], names: Mapping[Digest, str]) -> tupl
     order = list(names)
     known = sorted((score for score in scores if score.text in names), key=lambda score: order.index(score.text))
     return tuple(_score(score, names) for score in (*known, *(s for s in scores if s.text not in names)))
+
+
+def _of_suites(scores: Sequence[SuiteScore]) -> tuple[Score, ...]:
+    """The number that each suite is known by."""
+    return tuple(
+        Score(suite=each.suite, score=f"{each.groups[0].value:.4f}", stderr=f"{each.groups[0].standard_error:.4f}")
+        for each in scores
+    )
 
 
 def _score(score: HeldOutScore, names: Mapping[Digest, str]) -> Score:

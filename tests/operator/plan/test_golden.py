@@ -64,8 +64,14 @@ def lines(experiment: str, protocol: int) -> Iterator[str]:
     for name, spec in by_hand(EXAMPLES / "demo/base.yaml", protocol):
         base = trial_digest(spec)
         yield f"{base} {spec.type} {name}"
+    made: dict[str, Digest] = {}
+    if (further := EXAMPLES / experiment / "base.yaml").exists() and experiment != "demo":
+        for name, spec in by_hand(further, protocol):
+            made[name] = trial_digest(spec)
+            yield f"{made[name]} {spec.type} {name}"
     document = yaml.safe_load((EXAMPLES / experiment / "experiment.yaml").read_text())
-    context = Context(experiment_uid="00000000-0000-0000-0000-000000000000", protocol=protocol, base=base)
+    uid = "00000000-0000-0000-0000-000000000000"
+    context = Context(experiment_uid=uid, protocol=protocol, base=base, made=made)
     done = unfolded(CPTExperimentSpec.model_validate(document["spec"]), context)
     assert done.complete
     for trial in done.trials:
@@ -81,6 +87,7 @@ def lines(experiment: str, protocol: int) -> Iterator[str]:
         ("durations", "digests-durations"),
         ("soup", "digests-soup"),
         ("mix", "digests-mix"),
+        ("scaling", "digests-scaling"),
     ],
 )
 def test_digests(experiment: str, name: str, protocol: int) -> None:
@@ -92,7 +99,21 @@ def test_digests(experiment: str, name: str, protocol: int) -> None:
     assert text == path.read_text()
 
 
-@pytest.mark.parametrize(("less", "more"), [("screening", "durations"), ("durations", "soup"), ("durations", "mix")])
+@pytest.mark.parametrize("protocol", sorted(KNOWN_PROTOCOLS))
+def test_digests_of_hand_written_trials(protocol: int) -> None:
+    """What is asked of a model, and where its items lie, is in the digest."""
+    path = GOLDEN / f"digests-evaluation-protocol-{protocol}.txt"
+    trials = by_hand(EXAMPLES / "evaluation/trials.yaml", protocol)
+    text = "".join(f"{trial_digest(spec)} {spec.type} {name}\n" for name, spec in trials)
+    if os.environ.get("CPT_WRITE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [("screening", "durations"), ("durations", "soup"), ("durations", "mix"), ("durations", "scaling")],
+)
 def test_examples_share(less: str, more: str) -> None:
     """What one example prepares and trains is not done again by the next; decisions and reports may be about more."""
     own = (" Decide ", " Preflight round", " Report ")

@@ -57,12 +57,17 @@ def shared(plan: Plan) -> set[Digest]:
 
 
 def trained(plan: Plan) -> dict[Digest, int]:
-    """Lines of datasets and of the control: what a mix is made of, and at which rate, hangs on all of them."""
+    """Lines of datasets and of the control: what a mix is made of, at which rate, and what is repeated on other bases,
+    hangs on all of them."""
     return {trial.digest: trial.tokens for trial in alone(plan)}
 
 
 def alone(plan: Plan) -> list[PlannedTrial]:
-    return [trial for trial in plan.trials if trial.tokens and trial.stage not in ("mixing", "mixSweep")]
+    return [trial for trial in plan.trials if trial.tokens and trial.stage not in ("mixing", "mixSweep", "scaling")]
+
+
+def with_models(manifest: Manifest, models: list[Manifest]) -> Manifest:
+    return {**manifest, "recipe": {**manifest["recipe"], "scaling": {"models": models}}}
 
 
 class TestEnd:
@@ -175,6 +180,19 @@ class TestSharing:
         new = {digest for digest in trained(after) if digest not in trained(before)}
         rates = {t.spec.train.schedule.peak_learning_rate for t in after.trials if t.digest in new and t.spec.train}
         assert rates == {LearningRate.parse(rate)}
+
+    @settings(max_examples=40, deadline=None)
+    @given(manifest=manifests(), seed=SEEDS)
+    def test_an_appended_model(self, manifest: Manifest, seed: int) -> None:
+        """Only lines on that base are new."""
+        models = manifest["recipe"].get("scaling", {}).get("models", [])
+        world = World(valid(with_models(manifest, models)), answer=Fate(seed, luck=1.0))
+        before, _ = ended(world)
+        world.spec = valid(with_models(manifest, [*models, {"name": "added", "uri": "s3://cpt/added"}]))
+        after, _ = ended(world)
+        new = [trial for trial in after.trials if trial.tokens and trial not in before.trials]
+        assert all(trial.title.startswith("added: ") for trial in new)
+        assert {trial.digest for trial in before.trials if trial.tokens} <= {trial.digest for trial in after.trials}
 
     @settings(max_examples=40, deadline=None)
     @given(manifest=manifests(), count=st.integers(1, 2))

@@ -82,7 +82,7 @@ class TestMerges:
     def test_only_the_target_is_scored(self) -> None:
         """Retention is no part of the question."""
         done = World(by_merges(), answer=proposing("0.2", "0.8")).run()
-        assert {len(t.spec.evaluate.held_out) for t in merges(done) if t.spec.evaluate} == {1}
+        assert {len(t.spec.evaluate.texts) for t in merges(done) if t.spec.evaluate} == {1}
         assert asked(done, Question.MIXTURE_PROXY).retention is None
 
 

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cpt_api.result import BITS_MAX
+from cpt_trainer.decide.document import estimate
 from cpt_trainer.decide.estimates import (
     Estimated,
     TextSums,
@@ -162,8 +164,23 @@ class TestDegreesOfFreedom:
         assert picked[1] == plain[1]
 
 
-@given(st.floats(-1e12, 1e12))
+@given(st.floats(-BITS_MAX, BITS_MAX))
 def test_rounded_twice_is_rounded_once(number: float) -> None:
     """Nine significant digits survive reading and writing."""
     assert rounded(rounded(number)) == rounded(number)
     assert rounded(number) == pytest.approx(number, rel=1e-8)
+
+
+@pytest.mark.parametrize("df", [1e-3, 0.05, 0.3])
+def test_hardly_a_degree_of_freedom(df: float) -> None:
+    """A bound that may be any number ends where a document ends; seen in a world of 40 documents, a few long."""
+    found = estimate(Estimated(value=0.1, variance=0.01, df=df))
+    assert found.lower is not None
+    assert found.upper is not None
+    assert -BITS_MAX <= found.lower < -100
+    assert 100 < found.upper <= BITS_MAX
+
+
+def test_what_is_no_number_stays_none() -> None:
+    """It is refused where the document is made."""
+    assert math.isnan(rounded(math.nan))

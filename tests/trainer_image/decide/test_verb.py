@@ -27,21 +27,21 @@ from questions import TARGET
 
 NAMESPACE = "team"
 DOCUMENTS = [f"{number:02d}" for number in range(40)]
-BASE = make_digest("base")
+BASE, LARGER = make_digest("base"), make_digest("larger")
 LOSSES = {"1e-5": 2.3, "1e-4": 2.0, "1e-3": 1.99}
 
 
 def plant(store: Store, digest: Digest, loss: float | None, **changes: Any) -> None:
     """What a trial of that digest left, at that many bits per byte; None: it diverged."""
-    size = changes.pop("size", 1000)
+    size, text = changes.pop("size", 1000), changes.pop("text", TARGET)
     random = np.random.default_rng(int(digest[:8], 16))
     bits = ((loss or 0) + random.normal(0, 0.01, len(DOCUMENTS))) * size
-    items = heldout_items(TARGET, DOCUMENTS, DOCUMENTS, bits, [size] * len(DOCUMENTS))
-    score, output = write_heldout(store, data_prefix(NAMESPACE, digest), TARGET, items)
+    items = heldout_items(text, DOCUMENTS, DOCUMENTS, bits, [size] * len(DOCUMENTS))
+    score, output = write_heldout(store, data_prefix(NAMESPACE, digest), text, items)
     result = Result(
         protocol=1,
         digest=digest,
-        type=TrialType.EVALUATE if digest == BASE else TrialType.TRAIN,
+        type=TrialType.EVALUATE if digest in (BASE, LARGER) else TrialType.TRAIN,
         outcome=Outcome.DIVERGED if loss is None else Outcome.COMPLETED,
         inputs=(),
         outputs=() if loss is None else (output,),
@@ -71,32 +71,56 @@ def plant_all(store: Store) -> None:
 
 def make_trial(store: Store) -> Trial:
     """The question about them."""
-    spec = CPTTrialSpec.model_validate(
+    return decided(
+        store,
         {
-            "type": "Decide",
-            "protocol": 1,
-            "decide": {
-                "question": "LearningRate",
-                "target": {"heldOut": [{"digest": TARGET}], "threshold": "0.02"},
-                "baseline": {"digest": BASE},
-                "datasets": [
-                    {
-                        "dataset": {"digest": make_digest("python")},
-                        "arms": [{"learningRate": rate, "trial": {"digest": make_digest(rate)}} for rate in LOSSES],
-                    }
-                ],
-                "controls": [
-                    {
-                        "learningRate": "1e-4",
-                        "trials": [{"digest": make_digest(f"control {number}")} for number in range(3)],
-                    }
-                ],
-                "rungTokens": "1M",
-                "rungs": 2,
-                "last": False,
-            },
-        }
+            "question": "LearningRate",
+            "target": {"heldOut": [{"digest": TARGET}], "threshold": "0.02"},
+            "baseline": {"digest": BASE},
+            "datasets": [
+                {
+                    "dataset": {"digest": make_digest("python")},
+                    "arms": [{"learningRate": rate, "trial": {"digest": make_digest(rate)}} for rate in LOSSES],
+                }
+            ],
+            "controls": [
+                {
+                    "learningRate": "1e-4",
+                    "trials": [{"digest": make_digest(f"control {number}")} for number in range(3)],
+                }
+            ],
+            "rungTokens": "1M",
+            "rungs": 2,
+            "last": False,
+        },
     )
+
+
+def sizes(store: Store, **changes: Any) -> Trial:
+    """A question about two bases, of which the larger one has a tokenizer, and so a text, of its own."""
+    other = make_digest("target of larger")
+    plant(store, BASE, 3.0, numbers={"parameters": 1e6})
+    plant(store, LARGER, 2.0, text=other, numbers={"parameters": 1e7}, **changes)
+    models = [
+        {
+            "baseline": {"digest": base},
+            "target": [{"digest": text}],
+            "pretrainingTokens": "1M",
+            **(
+                {"arm": {"learningRate": "1e-4", "tokens": "1000", "trial": {"digest": make_digest("1e-4")}}}
+                if arm
+                else {}
+            ),
+        }
+        for base, text, arm in ((BASE, TARGET, True), (LARGER, other, False))
+    ]
+    target = {"heldOut": [{"digest": TARGET}], "threshold": "0.02"}
+    return decided(store, {"question": "Scaling", "target": target, "baseline": {"digest": BASE}, "models": models})
+
+
+def decided(store: Store, work: dict[str, Any]) -> Trial:
+    """A Decide trial."""
+    spec = CPTTrialSpec.model_validate({"type": "Decide", "protocol": 1, "decide": work})
     document = {"namespace": NAMESPACE, "name": "t", "digest": trial_digest(spec), "attempt": 1, "protocol": 1}
     return Trial(TrialDocument.model_validate(document | {"spec": spec}), store)
 
@@ -153,6 +177,38 @@ class TestRun:
         plant(store, make_digest("1e-4"), 2.0, size=999)
         with pytest.raises(DataError, match="bytes of row 0 is 999 and 1000"):
             decide.run(make_trial(store))
+
+
+class TestTokenizers:
+    """Bases are compared whatever their tokenizers are."""
+
+    def test_paired_by_document(self, store: FolderStore) -> None:
+        """The same documents under another name, since another tokenizer prepared them."""
+        plant(store, make_digest("1e-4"), 2.5)
+        trial = sizes(store)
+        decide.run(trial)
+        result = trial.result()
+        assert result is not None
+        assert result.decision is not None
+        found = {one.baseline: one for one in result.decision.scaled or ()}
+        assert found[LARGER].parameters == 10**7
+        worth = found[BASE].equivalent
+        assert worth is not None
+        assert worth.value == pytest.approx(10**0.5, rel=0.01)
+
+    def test_other_documents(self, store: FolderStore) -> None:
+        """What has other bytes is another text, and is not compared."""
+        with pytest.raises(DataError, match="bytes of row 0 is 999 and 1000: score both on the same text"):
+            decide.run(sizes(store, size=999))
+
+    def test_other_number_of_texts(self, store: FolderStore) -> None:
+        """Texts are paired one by one."""
+        work = sizes(store).spec.decide
+        assert work is not None
+        document = work.to_dict()
+        document["models"][1]["target"] *= 2
+        with pytest.raises(DataError, match="has 2 and 0 texts of target and retention, the question has 1 and 0"):
+            decide.run(decided(store, document))
 
 
 @pytest.mark.processes

@@ -25,8 +25,10 @@ from cpt_trainer.errors import ConfigError, DataError, MissingError
 from cpt_trainer.report.card import card
 from cpt_trainer.report.findings import read_findings
 from cpt_trainer.trial import Trial
+from simulator import scaling_claims
+from simulator.scaling_claims import bases
 from simulator.truth import Curve, Truth
-from trainer_image.report.study import NAMESPACE, decisions, files, make_study, make_trial, plant
+from trainer_image.report.study import NAMESPACE, TRUTH, decisions, files, make_study, make_trial, plant
 
 ALL_DIVERGE = Truth({"python": Curve(2e-4, 0.02)}, diverges_above=1e-9)
 
@@ -157,6 +159,24 @@ class TestFiles:
         report.run(trial)
         assert "figures/screening.svg" not in files(trial)
         assert "Which datasets help" not in files(trial)["report.html"].decode()
+
+    def test_a_scaling(self, tmp_path: Path) -> None:
+        """Every base and what the recipe made of it; what lies beyond the line is said so."""
+        truth = replace(TRUTH, curves={"python": Curve(2e-4, 0.02)}, bases=bases(0.5))
+        trial = make_study(tmp_path, truth, scaling_claims.STAGES)
+        report.run(trial)
+        written = files(trial)
+        rows = list(csv.DictReader(io.StringIO(written["tables/scaling.csv"].decode())))
+        assert [row["model"] for row in rows] == ["base", "middle", "large"]
+        assert all(float(row["gain_low"]) < float(row["gain"]) < float(row["gain_high"]) for row in rows)
+        compute = list(csv.DictReader(io.StringIO(written["tables/scaling-compute.csv"].decode())))
+        assert float(compute[0]["equivalent"]) > 1
+        assert compute[-1]["equivalent"] == "> 0.962"
+        assert "figures/scaling.svg" in written
+        assert "What it is worth on other models" in written["report.html"].decode()
+        text = written["model-card.md"].decode()
+        assert "## The same recipe on other models" in text
+        assert "- **middle**: " in text
 
     def test_json_holds_all_of_it(self, study: Trial) -> None:
         """Decisions as they were taken, names, and the bill."""

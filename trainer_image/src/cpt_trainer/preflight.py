@@ -19,6 +19,7 @@ import structlog
 from cpt_api.result import Finding, Outcome, ResolvedInput
 from cpt_api.trial import BatchCheck, InputKind, PreflightInput
 from cpt_trainer.errors import ConfigError, DataError, MissingError, RefusedError
+from cpt_trainer.evaluate.items import ItemFolder
 from cpt_trainer.prepare.documents import Tally, documents_of
 from cpt_trainer.prepare.read import format_of, is_hidden, opening, texts
 from cpt_trainer.sources import Files, keep_listing, list_files
@@ -52,6 +53,7 @@ class Why(StrEnum):
     WEIGHTS_UNREADABLE = "WeightsUnreadable"
     UNKNOWN_FILES = "UnknownFiles"
     NO_DOCUMENT = "NoDocument"
+    NO_ITEMS = "NoItems"
 
 
 Trouble = tuple[Why, str]
@@ -247,8 +249,25 @@ def _first_document(files: Files, wanted: PreflightInput) -> Iterator[Trouble]:
         yield Why.NO_DOCUMENT, f"{wanted.uri}: {why}; put the name of the field with the text into textField"
 
 
+def _items(files: Files, wanted: PreflightInput) -> Iterator[Trouble]:
+    try:
+        manifest = ItemFolder(files.store).manifest
+    except (DataError, MissingError) as error:
+        yield Why.NO_ITEMS, f"{wanted.uri}: {error}"
+        return
+    there = {entry.key for entry in files.entries}
+    missing = [file.key for file in manifest.files if file.key not in there]
+    if missing:
+        yield (
+            Why.NO_ITEMS,
+            f"{wanted.uri}: the manifest names {missing[0]} and {len(missing) - 1} other files that are not there; "
+            "copy the whole folder again",
+        )
+
+
 _CHECKS: Mapping[InputKind, tuple[Check, ...]] = {
     InputKind.MODEL: (_config, _tokenizer, _weights),
     InputKind.TOKENIZER: (_config, _tokenizer),
     InputKind.DATASET: (_file_types, _first_document),
+    InputKind.ITEMS: (_items,),
 }

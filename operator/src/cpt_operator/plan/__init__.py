@@ -26,8 +26,12 @@ from cpt_operator.plan.lengths import InvalidRecipeError
 from cpt_operator.plan.mixrecipe import MixRecipe
 from cpt_operator.plan.question import STAGE as SWEEP
 from cpt_operator.plan.question import Controls
-from cpt_operator.plan.recipe import Recipe, resolve
+from cpt_operator.plan.recipe import BASE, Recipe, resolve
+from cpt_operator.plan.repeat import STAGE as SCALING
+from cpt_operator.plan.repeat import Course
 from cpt_operator.plan.report import plan_report, stage_of
+from cpt_operator.plan.scaling import NOTHING, Scaling, naive_tokens, plan_scaling
+from cpt_operator.plan.scaling import tokens_at_most as scaling_at_most
 from cpt_operator.plan.screening import STAGE as SCREENING
 from cpt_operator.plan.screening import Screening, plan_screening
 from cpt_operator.plan.segments import Earlier, Segments
@@ -37,6 +41,7 @@ from cpt_operator.plan.subjects import MIX, of_datasets
 from cpt_operator.plan.sweep import Sweep, plan_sweep, replicated
 from cpt_operator.plan.trials import Trials
 from cpt_operator.plan.types import (
+    NO_TOKENS,
     Context,
     Failed,
     Finding,
@@ -92,16 +97,19 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes, earlier:
     naive = _naive(recipe, found)
     best = _best(recipe, found)
     named = found.mixing.named if found.mixing else ()
-    report = plan_report(segments, context, naive, best, named) if decided else None
+    models = found.scaling.names if found.scaling else {}
+    report = plan_report(segments, context, naive, best, named, models) if decided else None
     finding = _finding(found, recipe) or looked.finding
     return Plan(
         trials=trials.all(),
         stages=(*_stages(looked, found), stage_of(report)),
         datasets=tuple(_dataset(dataset.name, found) for dataset in spec.datasets),
         mix=found.mixing.shares if found.mixing else (),
+        scaling=found.scaling.models if found.scaling else (),
         best=best,
         tokens_ahead=Tokens(sum(stage.tokens_ahead for stage in found.all)),
         tokens_naive=naive,
+        tokens_naive_elsewhere=_naive_elsewhere(recipe, found),
         operations=operations_of(segments),
         finding=finding,
         # a failed report is an end too
@@ -113,7 +121,7 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes, earlier:
 
 _NO_SWEEP = Sweep(decided=True)
 """Of a recipe without one."""
-Stage = Sweep | Screening | Durations | mixes.Mixing | mixsweep.MixSweep | Soup
+Stage = Sweep | Screening | Durations | mixes.Mixing | mixsweep.MixSweep | Soup | Scaling
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +134,13 @@ class _Found:
     mixing: mixes.Mixing | None = None
     mix_sweep: mixsweep.MixSweep | None = None
     soup: Soup | None = None
+    scaling: Scaling | None = None
 
     @property
     def all(self) -> tuple[Stage, ...]:
         """The stages of the recipe."""
-        stages = (self.sweep, self.screening, self.durations, self.mixing, self.mix_sweep, self.soup)
+        before = (self.sweep, self.screening, self.durations, self.mixing, self.mix_sweep)
+        stages: tuple[Stage | None, ...] = (*before, self.soup, self.scaling)
         return tuple(stage for stage in stages if stage)
 
     @property
@@ -143,6 +153,7 @@ class _Found:
             (mixes.STAGE, "mixing cannot be decided", self.mixing),
             (mixsweep.STAGE, "the mix sweep cannot be decided", self.mix_sweep),
             (SOUP, "no soup is released", self.soup),
+            (SCALING, "scaling cannot be decided", self.scaling),
         )
         return tuple((name, words, stage) for name, words, stage in stages if stage)
 
@@ -163,6 +174,8 @@ def _decide(segments: Segments) -> _Found:
         found = _mixed(segments, found, recipe.mix, controls)
     if recipe.soup_weights:
         found = replace(found, soup=_soup(segments, found))
+    if recipe.spec.recipe.scaling:
+        found = replace(found, scaling=_scaling(segments, found, controls))
     return found
 
 
@@ -203,6 +216,22 @@ def _soup(segments: Segments, found: _Found) -> Soup:
     return plan_soup(segments, _trained(segments.recipe, found))
 
 
+def _scaling(segments: Segments, found: _Found, controls: Controls) -> Scaling:
+    """Of the arm that was chosen; a soup is not repeated."""
+    recipe = segments.recipe
+    if not _can_go_on(found, recipe):
+        return Scaling(tokens_ahead=scaling_at_most(recipe))
+    best = _best_arm(recipe, found)
+    if best is None:
+        return NOTHING
+    mixed = found.mixing.subject if found.mixing and best.name == MIX else None
+    picked_from = len(found.sweep.answers) * len(recipe.rates) * max(1, len(recipe.durations))
+    if found.mix_sweep and recipe.mix:
+        picked_from += len(recipe.mix.rates) * max(1, len(recipe.mix.durations))
+    course = Course(mixed or segments.subjects[best.name], best.rate, best.tokens, best.trial, picked_from)
+    return plan_scaling(segments, course, controls)
+
+
 def _naive(recipe: Recipe, found: _Found | None = None) -> Tokens:
     """The study's protocol: each point of each sweep its own run. Who survives is not known from the beginning."""
     names = [dataset.name for dataset in recipe.spec.datasets]
@@ -211,12 +240,19 @@ def _naive(recipe: Recipe, found: _Found | None = None) -> Tokens:
     lasting = [name for name in names if not known or (found and name in found.survivors)]
     mix = recipe.mix
     mixed = mix.naive if mix and mix.is_swept and (lasting or mix.strategy is MixStrategy.EXPLICIT) else 0
-    return Tokens(swept + len(lasting) * sum(recipe.durations) + mixed)
+    scaled = len(recipe.scaling) * _naive_elsewhere(recipe, found)
+    return Tokens(swept + len(lasting) * sum(recipe.durations) + mixed + scaled)
+
+
+def _naive_elsewhere(recipe: Recipe, found: _Found | None) -> Tokens:
+    """Of these, on each further base."""
+    scaling = found.scaling if found else None
+    return NO_TOKENS if scaling is NOTHING else naive_tokens(recipe, scaling.course if scaling else None)
 
 
 def _baseline(inputs: Inputs, trials: Trials) -> Digest:
     """The base on every text, scored as the arms are: the line that everything is compared with."""
-    return trials.add(inputs.evaluation(model=inputs.model), "baseline", "base")
+    return trials.add(inputs.evaluation(model=inputs.model), "baseline", BASE)
 
 
 def _stages(looked: Looked, found: _Found) -> tuple[StageStatus, ...]:
@@ -224,7 +260,7 @@ def _stages(looked: Looked, found: _Found) -> tuple[StageStatus, ...]:
     can_run = True
     for name, _, stage in found.named:
         state = "Decided" if stage.decided else "Running" if can_run else "Waiting"
-        remedy = stage.remedy if isinstance(stage, Sweep | mixsweep.MixSweep) else ""
+        remedy = stage.remedy if isinstance(stage, Sweep | mixsweep.MixSweep | Scaling) else ""
         reason = _words([stage.sentence, remedy, *stage.failures])
         stages.append(StageStatus(name=name, state=state, decision=stage.decision, reason=reason))
         can_run = stage.decided
@@ -280,13 +316,18 @@ def _best(recipe: Recipe, found: _Found) -> Best | None:
     """
     if found.soup and found.soup.decided:
         return found.soup.released.best if found.soup.released else None
+    best = _best_arm(recipe, found)
+    return best.shown(best.trial, best.arm) if best else None
+
+
+def _best_arm(recipe: Recipe, found: _Found) -> Candidate | None:
+    """What was chosen for a dataset or the mix, of that what has the best target; None where the base is better."""
     names = [name for name in found.sweep.answers if name in found.survivors]
     candidates = [chosen(recipe.rungs, found.sweep, found.durations, name) for name in names]
     if mixed := found.mix_sweep:
         candidates.append(chosen(mixed.rungs, mixed.sweep, mixed.durations, MIX))
     better = [one for one in candidates if one and one.gain and one.gain.value > 0]
-    best = min(better, key=lambda one: (one.target, one.name), default=None)
-    return best.shown(best.trial, best.arm) if best else None
+    return min(better, key=lambda one: (one.target, one.name), default=None)
 
 
 def _finding(found: _Found, recipe: Recipe) -> Finding | None:
@@ -314,6 +355,11 @@ def _answer(found: _Found, best: Best | None) -> str:
         words.append(f"soup: {found.soup.answer}")
     elif not best:
         words.append("no arm is better than the base")
+    for model in found.scaling.models if found.scaling else ():
+        if model.gain:
+            worth = f", worth {model.compute_equivalent} times its compute" if model.compute_equivalent else ""
+            words.append(f"on {model.name} {model.gain}{worth}")
+    words.append(found.scaling.remedy if found.scaling else "")
     return "; ".join(filter(None, words))
 
 

@@ -12,8 +12,9 @@ Of the rounds the first, the latest, and those that resolved something keep thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from cpt_api.conditions import Reason
 from cpt_api.experiment import Dataset, HeldOutText
@@ -54,11 +55,20 @@ class Inputs:
     """Prepare trials by the name of their dataset or held-out text."""
     target: tuple[Digest, ...]
     retention: tuple[Digest, ...]
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    """The files of each dataset and text."""
+    further: Mapping[str, ModelRef] = field(default_factory=dict)
+    """Other bases of the recipe, by name."""
+
+    @property
+    def scored(self) -> set[Digest]:
+        """Every text that is."""
+        return {*self.target, *self.retention}
 
     @property
     def held_out(self) -> tuple[TrialRef, ...]:
-        """Every text that is scored, each once, in the order that digests need."""
-        return tuple(TrialRef(digest=digest) for digest in sorted({*self.target, *self.retention}))
+        """The same, in the order that digests need."""
+        return tuple(TrialRef(digest=digest) for digest in sorted(self.scored))
 
     @property
     def observed(self) -> tuple[TrialRef, ...]:
@@ -101,19 +111,39 @@ def plan_inputs(recipe: Recipe, context: Context, trials: Trials) -> Looked:
     model = _model(resolved, context)
     if known is None or model is None:
         return Looked(finding=finding)
-    return Looked(_prepare(known, resolved, model, trials), finding, is_whole=not missing)
+    sources = {name: _source(item) for name, item in resolved.items()}
+    names = [text.name for text in known.trained_on] + [text.name for text in known.held_out]
+    inputs = _inputs(known, model, _prepared(known, sources, model, names, trials), sources)
+    return Looked(replace(inputs, further=_further(known, sources, context)), finding, is_whole=not missing)
+
+
+def inputs_of(inputs: Inputs, name: str, wanted: Container[str], trials: Trials, stage: str) -> Inputs:
+    """What another base reads: these datasets, and the texts that are scored, with its own tokenizer.
+
+    A held-out text is the same documents in the same pieces whatever the tokenizer is: they are chosen and cut by their
+    bytes. So scores of all bases can be paired, document by document.
+    """
+    recipe, model = inputs.recipe, inputs.further[name]
+    names = [text for text, digest in inputs.prepared.items() if text in wanted or digest in inputs.scored]
+    prepared = _prepared(recipe, inputs.sources, model, names, trials, stage, f" for {name}")
+    return _inputs(recipe, model, prepared, inputs.sources)
 
 
 def _without(recipe: Recipe, missing: set[str], looks: Sequence[Look]) -> Recipe | None:
-    """The recipe without the datasets that were appended and are not resolved yet; None where others are missing."""
+    """The recipe without what was appended and is not resolved yet; None where something else is missing."""
     if not missing:
         return recipe
     begun_with = {item.name for look in looks[:1] for item in _inputs_of(look)}
     if not looks or missing & begun_with:
         return None
     spec = recipe.spec
-    kept = tuple(dataset for dataset in spec.datasets if dataset.name not in missing)
-    return resolve(spec.model_copy(update={"datasets": kept}))
+    kept: dict[str, Any] = {"datasets": tuple(dataset for dataset in spec.datasets if dataset.name not in missing)}
+    if spec.references:
+        kept["references"] = tuple(model for model in spec.references if model.name not in missing)
+    if (scaling := spec.recipe.scaling) and scaling.models:
+        models = tuple(model for model in scaling.models if model.name not in missing)
+        kept["recipe"] = spec.recipe.model_copy(update={"scaling": scaling.model_copy(update={"models": models})})
+    return resolve(spec.model_copy(update=kept))
 
 
 def _useful(looks: Sequence[Look]) -> list[Look]:
@@ -131,6 +161,11 @@ def _useful(looks: Sequence[Look]) -> list[Look]:
 def _wanted(recipe: Recipe) -> list[PreflightInput]:
     base = recipe.spec.model
     model = [PreflightInput(name=MODEL_INPUT, kind=InputKind.MODEL, uri=base.uri, pin=base.digest)] if base.uri else []
+    model += [
+        PreflightInput(name=other.name, kind=InputKind.MODEL, uri=other.uri, pin=other.digest)
+        for other in recipe.further
+        if other.uri
+    ]
     texts: list[Dataset | HeldOutText] = [*recipe.trained_on, *recipe.held_out]
     return model + [
         PreflightInput(name=text.name, kind=InputKind.DATASET, uri=text.uri, text_field=text.text_field or "text")
@@ -212,24 +247,46 @@ def _model(resolved: dict[str, ResolvedInput], context: Context) -> ModelRef | N
     return ModelRef(trial=TrialRef(digest=context.base)) if context.base else None
 
 
+def _further(recipe: Recipe, sources: Mapping[str, Source], context: Context) -> dict[str, ModelRef]:
+    """Those of files; and those of trials that have been made."""
+    found = {model.name: ModelRef(source=sources[model.name]) for model in recipe.further if model.uri}
+    made = {model.name: context.made.get(model.trial_name or "") for model in recipe.further}
+    return found | {name: ModelRef(trial=TrialRef(digest=digest)) for name, digest in made.items() if digest}
+
+
 def _source(item: ResolvedInput) -> Source:
     return Source(uri=item.uri, digest=item.digest)
 
 
-def _prepare(recipe: Recipe, resolved: dict[str, ResolvedInput], model: ModelRef, trials: Trials) -> Inputs:
-    def add(name: str, text_field: str | None, max_tokens: Tokens | None, holdout: Holdout) -> Digest:
+def _prepared(
+    recipe: Recipe,
+    sources: Mapping[str, Source],
+    model: ModelRef,
+    names: Iterable[str],
+    trials: Trials,
+    stage: str = "prepare",
+    whose: str = "",
+) -> dict[str, Digest]:
+    """Prepare trials by name. `whose`: stands behind the name where another base than the experiment's reads it."""
+    datasets = {d.name: (d.text_field, d.max_tokens, Holdout()) for d in recipe.trained_on}
+    texts = {text.name: (text.text_field, None, _ALL) for text in recipe.held_out}
+    known: dict[str, tuple[str | None, Tokens | None, Holdout]] = {**datasets, **texts}
+
+    def add(name: str) -> Digest:
+        text_field, max_tokens, holdout = known[name]
         work = PrepareWork(
-            source=_source(resolved[name]),
+            source=sources[name],
             tokenizer=model,
             text_field=text_field or "text",
             max_tokens=max_tokens,
             holdout=holdout,
         )
-        return trials.add(CPTTrialSpec(type=TrialType.PREPARE, prepare=work), "prepare", name)
+        return trials.add(CPTTrialSpec(type=TrialType.PREPARE, prepare=work), stage, f"{name}{whose}")
 
-    prepared = {d.name: add(d.name, d.text_field, d.max_tokens, Holdout()) for d in recipe.trained_on}
-    prepared |= {text.name: add(text.name, text.text_field, None, _ALL) for text in recipe.held_out}
+    return {name: add(name) for name in names}
 
+
+def _inputs(recipe: Recipe, model: ModelRef, prepared: dict[str, Digest], sources: Mapping[str, Source]) -> Inputs:
     def texts(names: Iterable[str]) -> tuple[Digest, ...]:
         return tuple(sorted({prepared[name] for name in names}))
 
@@ -241,4 +298,5 @@ def _prepare(recipe: Recipe, resolved: dict[str, ResolvedInput], model: ModelRef
         prepared=prepared,
         target=texts([*(t.name for t in target.data or ()), *(target.datasets or ())]),
         retention=texts([*(t.name for t in retention.data or ()), *(retention.datasets or ())]) if retention else (),
+        sources=sources,
     )

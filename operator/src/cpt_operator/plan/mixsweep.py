@@ -87,6 +87,7 @@ def plan_mix_sweep(segments: Segments, mix: Subject | None, controls: Controls) 
         inputs=replace(segments.inputs, recipe=segments.recipe.for_mix()),
         subjects={MIX: mix},
         stage=STAGE,
+        about=MIX,
         points={},
     )
     recipe = own.recipe

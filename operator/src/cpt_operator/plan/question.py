@@ -154,7 +154,8 @@ def pose(
         seed=segments.recipe.seed,
         **common | own,
     )
-    return segments.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), stage, title)
+    about = f" of {segments.about}" if segments.about else ""
+    return segments.add(CPTTrialSpec(type=TrialType.DECIDE, decide=work), stage, f"{title}{about}")
 
 
 def control_arms(

@@ -10,11 +10,22 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
 
-from cpt_api.experiment import CPTExperimentSpec, Dataset, HeldOutText, OnUndecided, Retention, Target
+from cpt_api.experiment import (
+    Base,
+    CPTExperimentSpec,
+    Dataset,
+    HeldOutText,
+    OnUndecided,
+    Reference,
+    Retention,
+    ScalingModel,
+    Target,
+)
 from cpt_api.trial import CooldownShape, DocumentMask, Optimizer, OptimizerName, Precision
 from cpt_api.values import Amount, LearningRate, Share, Tokens
 from cpt_operator.plan.lengths import InvalidRecipeError, first_rung, whole_batches
 from cpt_operator.plan.mixrecipe import MixRecipe, resolve_mix
+from cpt_operator.plan.trials import merged
 
 T = TypeVar("T")
 
@@ -30,6 +41,10 @@ _SCREENING_SHARE = Share.parse("0.5")
 _COOLDOWN_SHARE = Share.parse("0.2")
 _ERROR_RATE = Share.parse("0.05")
 _SOUP_WEIGHTS = tuple(map(Share.parse, ("0.25", "0.5", "0.75", "1")))
+BASE = "base"
+"""How the experiment's model is called beside further ones."""
+_SCORES_MAX = 512
+"""Of a Scaling's question: a score has 90 bytes in its spec."""
 INPUTS_MAX = 256
 """Of a Preflight, by its schema."""
 
@@ -98,6 +113,16 @@ class Recipe:
         mix = self.mix
         return replace(self, rates=mix.rates, rungs=mix.rungs, durations=mix.durations, screening_share=mix.share)
 
+    @property
+    def scaling(self) -> tuple[ScalingModel, ...]:
+        """Bases on which the recipe is repeated."""
+        return (self.spec.recipe.scaling.models if self.spec.recipe.scaling else None) or ()
+
+    @property
+    def further(self) -> tuple[Reference, ...]:
+        """All bases but the experiment's."""
+        return further(self.spec)
+
     def whole_batches(self, tokens: Fraction | int) -> Tokens:
         """The nearest whole number of global batches, at least one."""
         return Tokens(max(1, round(Fraction(tokens) / self.batch_tokens)) * self.batch_tokens)
@@ -125,6 +150,17 @@ class Recipe:
         """What one arm adds at that rung (from 0): its trunk since the rung before, and the cooled branch."""
         before = self.branch_point(self.rungs[number - 1]) if number else 0
         return self.rungs[number] - before
+
+
+def further(spec: CPTExperimentSpec) -> tuple[Reference, ...]:
+    """All bases but the experiment's."""
+    scaling = spec.recipe.scaling
+    return (*((scaling.models if scaling else None) or ()), *(spec.references or ()))
+
+
+def further_trials(spec: CPTExperimentSpec) -> tuple[str, ...]:
+    """Names of those that make such bases."""
+    return tuple(model.trial_name for model in further(spec) if model.trial_name)
 
 
 def resolve(spec: CPTExperimentSpec) -> Recipe:
@@ -172,6 +208,7 @@ def resolve(spec: CPTExperimentSpec) -> Recipe:
         raise InvalidRecipeError("recipe.soup.weights: a weight of 0 is the base itself: remove it")
     _check_names(recipe)
     _check_number(recipe)
+    _check_scaling(recipe)
     return recipe
 
 
@@ -250,6 +287,8 @@ def _check_branches(recipe: Recipe) -> None:
 
 def _check_names(recipe: Recipe) -> None:
     names = [dataset.name for dataset in recipe.trained_on] + [text.name for text in recipe.held_out]
+    if recipe.spec.recipe.scaling:  # where models have names, they stand beside those of the data
+        names += [BASE, *(model.name for model in recipe.further)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InvalidRecipeError(f"the name {twice[0]!r} stands for two different inputs: names must be unique")
@@ -263,12 +302,36 @@ def _check_names(recipe: Recipe) -> None:
 
 
 def _check_number(recipe: Recipe) -> None:
-    inputs = bool(recipe.spec.model.uri) + len(recipe.trained_on) + len(recipe.held_out)
+    models: list[Base | Reference] = [recipe.spec.model, *recipe.further]
+    inputs = sum(bool(model.uri) for model in models) + len(recipe.trained_on) + len(recipe.held_out)
     if inputs > INPUTS_MAX:
         raise InvalidRecipeError(
-            f"{inputs} inputs (model, datasets, held-out texts) are more than the {INPUTS_MAX} that one Preflight "
+            f"{inputs} inputs (models, datasets, held-out texts) are more than the {INPUTS_MAX} that one Preflight "
             "looks at: spread the datasets over several experiments; what they have in common is trained once"
         )
+
+
+def _check_scaling(recipe: Recipe) -> None:
+    metrics = (recipe.spec.evaluation.target, recipe.spec.evaluation.retention)
+    texts = sum(len(metric.data or ()) + len(metric.datasets or ()) for metric in metrics if metric)
+    if recipe.further and (len(recipe.further) + 1) * texts > _SCORES_MAX:
+        raise InvalidRecipeError(
+            f"{len(recipe.further)} further bases on {texts} texts are more than the {_SCORES_MAX} scores that one "
+            "decision compares: take fewer texts, or fewer references"
+        )
+    if recipe.spec.references and not recipe.spec.recipe.scaling:
+        raise InvalidRecipeError(
+            "references are compared in recipe.scaling: add that, 'scaling: {}' compares the base's recipe with them"
+        )
+    batch = recipe.spec.training.global_batch_size
+    for model in (model for model in recipe.scaling if model.resources):  # Preflight looks at the others
+        asked = merged(recipe.spec.resources, model.resources)
+        processes = (asked.nodes or 1) * (asked.gpus_per_node or asked.processes_per_node or 1)
+        if batch % processes:
+            raise InvalidRecipeError(
+                f"training.globalBatchSize {batch} is not divisible by the {processes} processes of {model.name}: "
+                "change recipe.scaling.models[].resources"
+            )
 
 
 def _check_metric(field: str, metric: Target | Retention, trained_on: set[str]) -> None:

@@ -10,7 +10,8 @@ experiment, and making it costs seconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain, count
 
@@ -29,6 +30,7 @@ from cpt_api.trial import (
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan.bill import bill_of
 from cpt_operator.plan.question import metrics_of
+from cpt_operator.plan.repeat import STAGE as SCALING
 from cpt_operator.plan.segments import Segments
 from cpt_operator.plan.subjects import Subject
 from cpt_operator.plan.types import Context, Failed, Succeeded
@@ -60,9 +62,17 @@ class Reported:
 
 
 def plan_report(
-    segments: Segments, context: Context, naive: Tokens, best: Best | None, mixes: Sequence[Subject] = ()
+    segments: Segments,
+    context: Context,
+    naive: Tokens,
+    best: Best | None,
+    mixes: Sequence[Subject] = (),
+    models: Mapping[Digest, str] | None = None,
 ) -> Reported:
-    """Add the report of an experiment whose every stage is decided; `mixes` are those that decisions speak of."""
+    """Add the report of an experiment whose every stage is decided.
+
+    `mixes` are those that decisions speak of, `models` names of bases by the Evaluate trial of each.
+    """
     target, retention = metrics_of(segments.inputs)
     work = ReportWork(
         experiment_uid=context.experiment_uid,
@@ -71,11 +81,13 @@ def plan_report(
         baseline=TrialRef(digest=segments.baseline),
         answered=_answered(segments),
     )
-    names = _names(segments, mixes)
+    models = models or {}
+    names = _names(segments, mixes, set(models.values()))
     model = segments.recipe.spec.model
+    named = [*sorted(models.items()), *sorted(names.items())]
     legend = Legend(
         title=context.experiment or None,
-        names=tuple(DataName(digest=digest, name=name) for digest, name in sorted(names.items())[:_NAMES_MAX]),
+        names=tuple(DataName(digest=digest, name=name) for digest, name in named[:_NAMES_MAX]),
         bill=bill_of(segments, naive),
         base=model.uri or model.trial_name,
         best=_reported(best),
@@ -112,6 +124,8 @@ def _answered(segments: Segments) -> tuple[Answered, ...]:
     found: dict[tuple[Question, Tokens | None], list[Digest]] = {}
     for trial in segments.trials.all():
         if (asked := trial.spec.decide) and isinstance(segments.outcomes.get(trial.digest), Succeeded):
+            if trial.stage == SCALING and asked.question is not Question.SCALING:
+                continue  # of two rates of another model: the stage's own answer tells what came of them
             found.setdefault((asked.question, asked.rung_tokens), []).append(trial.digest)
     return tuple(
         Answered(question=question, tokens=tokens, decisions=tuple(TrialRef(digest=digest) for digest in digests))
@@ -119,11 +133,11 @@ def _answered(segments: Segments) -> tuple[Answered, ...]:
     )
 
 
-def _names(segments: Segments, mixes: Sequence[Subject]) -> dict[Digest, str]:
-    """Of data and mixes; a mix has a name that no data has."""
+def _names(segments: Segments, mixes: Sequence[Subject], models: AbstractSet[str]) -> dict[Digest, str]:
+    """Of data and mixes; a mix has a name that no data has, and no model."""
     prepared = segments.inputs.prepared
     names = {digest: name for name, digest in sorted(prepared.items(), reverse=True)}  # the first of two names counts
-    taken = set(names.values())
+    taken = {*names.values(), *models}
     for mix in mixes:
         if mix.digest not in names:
             plain = mix.name.lower().replace(" ", "-")

@@ -81,6 +81,8 @@ class Segments:
     earlier: Earlier = field(default_factory=Earlier)
     stage: str | None = None
     """That everything belongs to which is added; None: to the stage that adds it."""
+    about: str = ""
+    """In the titles of questions: the mix, or another base; empty: the datasets of the recipe."""
     added: dict[tuple[str, LearningRate, int, Tokens, bool], Digest] = field(default_factory=dict)
     """By line, end, and whether it is cooled: a later rung begins with the trunk of the rung before."""
     points: dict[Tokens, tuple[Tokens, ...]] = field(default_factory=dict)

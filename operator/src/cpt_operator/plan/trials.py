@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cpt_api.digest import input_digests, trial_digest
 from cpt_api.experiment import CPTExperimentSpec, Reuse
-from cpt_api.trial import CPTTrialSpec, Legend, Observe, Resources, Run, TrialType
+from cpt_api.trial import CPTTrialSpec, Legend, ModelResources, Observe, Resources, Run, TrialType
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan.types import NO_TOKENS, Context, PlannedTrial
 
@@ -27,18 +27,35 @@ def sized(resources: Resources, trial_type: TrialType) -> Resources:
     return resources.model_copy(update={"nodes": 1, "gpus_per_node": gpus, "processes_per_node": None})
 
 
+def merged(resources: Resources | None, wanted: ModelResources | None) -> Resources:
+    """`wanted` where it says something, else what all models ask for."""
+    names = type(wanted).model_fields if wanted else ()
+    said = {name: value for name in names if (value := getattr(wanted, name)) is not None}
+    return (resources or Resources()).model_copy(update=said)
+
+
 class Trials:
     """Collects trials by digest and gives each the experiment's `run` block, protocol, salt and image."""
 
-    def __init__(self, spec: CPTExperimentSpec, context: Context) -> None:
+    def __init__(
+        self, spec: CPTExperimentSpec, context: Context, collected: dict[Digest, PlannedTrial] | None = None
+    ) -> None:
         self._spec = spec
-        self._by_digest: dict[Digest, PlannedTrial] = {}
+        self._context = context
+        self._by_digest: dict[Digest, PlannedTrial] = {} if collected is None else collected
         salted = spec.artifacts is not None and spec.artifacts.reuse is Reuse.NONE
         self._marks = {
             "protocol": context.protocol,
             "salt": context.experiment_uid if salted else None,
             "image_digest": context.image_digest,
         }
+
+    def sized_for(self, wanted: ModelResources | None) -> Trials:
+        """The same collection: what is added through this view asks for `wanted` where that says something."""
+        if wanted is None:
+            return self
+        resources = merged(self._spec.resources, wanted)
+        return Trials(self._spec.model_copy(update={"resources": resources}), self._context, self._by_digest)
 
     def add(
         self,

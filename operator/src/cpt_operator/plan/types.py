@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cpt_api.conditions import Reason
-from cpt_api.experiment import Best, DatasetStatus, MixShare, StageStatus
+from cpt_api.experiment import Best, DatasetStatus, MixShare, ModelStatus, StageStatus
 from cpt_api.result import Result
 from cpt_api.trial import CPTTrialSpec
 from cpt_api.values import Digest, Tokens
@@ -56,6 +56,8 @@ class Context:
     """Whether it is time for another Preflight of inputs with findings."""
     base: Digest | None = None
     """With `model.trialName`: the digest of that trial, once it has succeeded."""
+    made: Mapping[str, Digest] = field(default_factory=dict)
+    """The same for further models, by the name of their trial."""
     image_digest: str | None = None
     """Of an image other than the chart's."""
     experiment: str = ""
@@ -129,11 +131,14 @@ class Plan:
     datasets: tuple[DatasetStatus, ...] = ()
     mix: tuple[MixShare, ...] = ()
     """The mix that was taken, as soon as it is known."""
+    scaling: tuple[ModelStatus, ...] = ()
     best: Best | None = None
     tokens_ahead: Tokens = NO_TOKENS
     """That trials which are not known yet will train at most."""
     tokens_naive: Tokens = NO_TOKENS
     """By the study's protocol: each point of each sweep its own run."""
+    tokens_naive_elsewhere: Tokens = NO_TOKENS
+    """Of these, on each further base of a scaling."""
     operations: Operations = NO_OPERATIONS
     """Of trials that were not reused."""
     finding: Finding | None = None

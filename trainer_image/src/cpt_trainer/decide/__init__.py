@@ -22,6 +22,9 @@
     law.py              the loss of a mixture by its weights
     best_mixture.py     the weights at which a law promises most
     proxy_words.py      its sentences
+    scaling.py          question Scaling: the document
+    equivalent.py       how much compute the bases' line needs for the same
+    scaling_words.py    its sentences
     document.py         what all questions share
     inputs.py           the only module here that reads the store; all others are pure
 
@@ -54,7 +57,7 @@ def run(trial: Trial) -> None:
 
 def answer(work: DecideWork, models: Models) -> Decision:
     """Of the module that the question names."""
-    from cpt_trainer.decide import duration, learning_rate, mix, proxy, screening, soup
+    from cpt_trainer.decide import duration, learning_rate, mix, proxy, scaling, screening, soup
 
     match work.question:
         case Question.LEARNING_RATE:
@@ -69,3 +72,5 @@ def answer(work: DecideWork, models: Models) -> Decision:
             return soup.decide(work, models)
         case Question.MIXTURE_PROXY:
             return proxy.decide(work, models)
+        case Question.SCALING:
+            return scaling.decide(work, models)

@@ -33,6 +33,8 @@ class Scores:
     target: tuple[TextSums, ...]
     retention: tuple[TextSums, ...]
     """Empty where no retention is asked for."""
+    parameters: int | None = None
+    """Of an evaluated model, where its result says how many it has."""
 
 
 Models = Mapping[Digest, Scores | None]

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from cpt_api.result import BITS_MAX
 from cpt_trainer.decide.halves import picking_half
 from cpt_trainer.errors import DataError
 
@@ -81,7 +82,7 @@ def text_sums(items: Items) -> TextSums:
     edges = [*np.flatnonzero(new_stratum[starts]), len(starts)]
     strata = tuple(slice(start, end) for start, end in itertools.pairwise(edges))
     return TextSums(
-        bits=np.array([math.fsum(part) for part in bits]),
+        bits=np.array([total(part) for part in bits]),
         bytes=np.add.reduceat(items.bytes[order], starts).astype(np.float64),
         strata=strata,
         picks=picking_half(cluster[starts].tolist(), strata),
@@ -125,10 +126,10 @@ def satterthwaite(parts: Iterable[tuple[float, float]]) -> float:
     A part that is subtracted is negative: it makes the sum smaller and less certain.
     """
     parts = list(parts)
-    total = math.fsum(variance for variance, _ in parts)
-    if total == 0:
+    whole = math.fsum(variance for variance, _ in parts)
+    if whole == 0:
         return min(df for _, df in parts)
-    return 1 / math.fsum((variance / total) ** 2 / df for variance, df in parts)  # shares: squares of tiny ones vanish
+    return 1 / math.fsum((variance / whole) ** 2 / df for variance, df in parts)  # shares: squares of tiny ones vanish
 
 
 def t_quantile(probability: float, df: float) -> float:
@@ -138,17 +139,25 @@ def t_quantile(probability: float, df: float) -> float:
     return float(stdtrit(df, probability))
 
 
+def total(numbers: Floats) -> float:
+    """Exact in any order; as a list, since a sum over an array's own elements takes eight times as long."""
+    return math.fsum(numbers.tolist())
+
+
 def rounded(number: float) -> float:
-    """To 9 significant digits: what survives another machine."""
-    return float(f"{number:.9g}")
+    """To 9 significant digits: what survives another machine.
+
+    With little more than no degree of freedom a bound can be any number: beyond what a document holds it is its end.
+    """
+    return float(f"{min(max(number, -BITS_MAX), BITS_MAX):.9g}")
 
 
 def _ratio(text: TextSums) -> Estimated:
     """Sum of bits / sum of bytes of one text."""
-    total_bytes = math.fsum(text.bytes)
+    total_bytes = total(text.bytes)
     parts = [_within(text.bits[stratum], text.bytes[stratum], total_bytes) for stratum in text.strata]
     return Estimated(
-        value=math.fsum(text.bits) / total_bytes,
+        value=total(text.bits) / total_bytes,
         variance=math.fsum(variance for variance, _ in parts),
         df=satterthwaite(parts),
     )
@@ -165,10 +174,10 @@ def _within(bits: Floats, sizes: Floats, total_bytes: float) -> tuple[float, flo
             "a text, or a stratum of it, has one document (cluster), so nothing can be said about how sure its score "
             "is: hold out at least two, 40 or more are good"
         )
-    own_bytes = math.fsum(sizes)
-    residuals = bits - math.fsum(bits) / own_bytes * sizes
+    own_bytes = total(sizes)
+    residuals = bits - total(bits) / own_bytes * sizes
     weights = 1 / (1 - sizes / own_bytes)
-    variance = math.fsum(weights * residuals**2) / total_bytes**2
+    variance = total(weights * residuals**2) / total_bytes**2
     squares = sizes**2
-    cross = math.fsum(weights * squares) ** 2 - math.fsum((weights * squares) ** 2)
-    return variance, own_bytes**2 / (math.fsum(squares) + cross / own_bytes**2)
+    cross = total(weights * squares) ** 2 - total((weights * squares) ** 2)
+    return variance, own_bytes**2 / (total(squares) + cross / own_bytes**2)

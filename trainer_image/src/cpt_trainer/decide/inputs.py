@@ -9,7 +9,7 @@ Price: two or three GETs a model, sixteen at a time, and some milliseconds per t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -27,6 +27,8 @@ _THREADS = 16
 """They wait for the store most of the time."""
 _SAME = ("suite", "task", "item", "item_hash", "prompt_hash", "stratum", "cluster", "bytes")
 """What must be equal in two tables that are compared."""
+_SAME_DOCUMENTS = tuple(name for name in _SAME if name != "task")
+"""The same where another tokenizer prepared the text: it has another name, its pieces are cut by bytes."""
 
 
 def read_models(trial: Trial, work: DecideWork) -> dict[Digest, Scores | None]:
@@ -37,16 +39,20 @@ def read_models(trial: Trial, work: DecideWork) -> dict[Digest, Scores | None]:
     result = trial.result_of(baseline, TrialType.EVALUATE)
     expected = {text: _read(trial, result, text) for text in texts}
 
+    theirs = _theirs(work)
+
     def read(digest: Digest) -> Scores | None:
         result = trial.result_of(digest, TrialType.TRAIN, TrialType.EVALUATE)
         if result.outcome is Outcome.DIVERGED:
             return None
         sums: dict[Digest, TextSums] = {}
         for text, wanted in expected.items():
-            items = _read(trial, result, text)
-            _require_equal_items(items, wanted, f"trials {digest.short}… and {baseline.short}…, text {text.short}…")
+            own = theirs.get(digest, {}).get(text, text)
+            items = _read(trial, result, own)
+            what = f"trials {digest.short}… and {baseline.short}…, text {text.short}…"
+            _require_equal_items(items, wanted, what, _SAME if own == text else _SAME_DOCUMENTS)
             sums[text] = text_sums(items)
-        return _scores(work, sums)
+        return _scores(work, sums, result.numbers.get("parameters"))
 
     models = sorted({known(model) for model in _models(work)})
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -58,16 +64,40 @@ def _models(work: DecideWork) -> Iterable[TrialRef]:
     yield from (arm.trial for entry in work.datasets for arm in entry.arms)
     yield from (replicate for control in work.controls for replicate in control.trials)
     yield from (merge.trial for merge in work.merges or ())
+    for model in work.models or ():
+        yield model.baseline
+        if model.arm:
+            yield model.arm.trial
+
+
+def _theirs(work: DecideWork) -> dict[Digest, dict[Digest, Digest]]:
+    """Of each trial of another base: its own text for each of the question's."""
+    asked = _texts(work.target), _texts(work.retention) if work.retention else []
+    found: dict[Digest, dict[Digest, Digest]] = {}
+    for model in work.models or ():
+        own = [known(text) for text in model.target], [known(text) for text in model.retention]
+        if [len(texts) for texts in own] != [len(texts) for texts in asked]:
+            raise DataError(
+                f"the base {known(model.baseline).short}… has {len(own[0])} and {len(own[1])} texts of target and "
+                f"retention, the question has {len(asked[0])} and {len(asked[1])}: name as many, in the same order"
+            )
+        pairs = {
+            text: other
+            for texts, others in zip(asked, own, strict=True)
+            for text, other in zip(texts, others, strict=True)
+        }
+        found |= {known(trial): pairs for trial in (model.baseline, *([model.arm.trial] if model.arm else []))}
+    return found
 
 
 def _texts(metric: DecisionMetric) -> list[Digest]:
     return [known(text) for text in metric.held_out]
 
 
-def _scores(work: DecideWork, sums: Mapping[Digest, TextSums]) -> Scores:
+def _scores(work: DecideWork, sums: Mapping[Digest, TextSums], parameters: float | None) -> Scores:
     target = tuple(sums[text] for text in _texts(work.target))
     retention = tuple(sums[text] for text in _texts(work.retention)) if work.retention else ()
-    return Scores(target, retention)
+    return Scores(target, retention, int(parameters) if parameters else None)
 
 
 def _read(trial: Trial, result: Result, text: Digest) -> Items:
@@ -95,10 +125,10 @@ def _score(result: Result, text: Digest) -> HeldOutScore:
     )
 
 
-def _require_equal_items(items: Items, expected: Items, what: str) -> None:
+def _require_equal_items(items: Items, expected: Items, what: str, columns: Sequence[str]) -> None:
     if len(items) != len(expected):
         raise DataError(f"{what}: {len(items)} and {len(expected)} items cannot be paired: score both on the same text")
-    for name in _SAME:
+    for name in columns:
         here, there = getattr(items, name), getattr(expected, name)
         for row in np.flatnonzero(here != there)[:1]:
             raise DataError(

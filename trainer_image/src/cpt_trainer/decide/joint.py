@@ -15,7 +15,6 @@ Price: 10 ms for four rates, 0.1 s for 64; then half a millisecond a probability
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -23,7 +22,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from cpt_trainer.decide.estimates import Estimated, TextSums, difference, level, t_quantile
+from cpt_trainer.decide.estimates import Estimated, TextSums, difference, level, t_quantile, total
 
 Texts = Sequence[TextSums]
 Floats = npt.NDArray[np.float64]
@@ -71,7 +70,7 @@ class MaximumNull:
             return float(np.mean(self.maxima > 0))
         # z/s > t > 0 where s < z/t; z/s < t < 0 where s < |z/t|
         same_sign = self.maxima * t > 0
-        inside = math.fsum(chdtr(self.df, self.df * (self.maxima[same_sign] / t) ** 2)) / len(self.maxima)
+        inside = total(chdtr(self.df, self.df * (self.maxima[same_sign] / t) ** 2)) / len(self.maxima)
         return inside if t > 0 else 1 - inside
 
     def quantile(self, probability: float) -> float:

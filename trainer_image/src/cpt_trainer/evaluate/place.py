@@ -14,8 +14,11 @@ Price: SHARDED sends the weights to each rank in each pass.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from enum import Enum
+
+import torch
 
 from cpt_api.trial import Precision
 from cpt_trainer.base import Files
@@ -32,6 +35,20 @@ class Placement(Enum):
 
     WHOLE = "whole"
     SHARDED = "sharded"
+
+
+_OF_MEMORY = 0.6
+"""Part of a GPU's free memory that weights may take: the rest is for passes."""
+
+
+def placement_of(weights: Readable, process: Process, precision: Precision) -> Placement:
+    """Whole wherever it fits."""
+    if process.size == 1 or process.device.type != "cuda":
+        return Placement.WHOLE
+    numbers = sum(math.prod(tensor.shape) for tensor in weights.tensors.values())
+    free, _ = torch.cuda.mem_get_info(process.device)
+    fits = numbers * TYPES[precision].itemsize <= _OF_MEMORY * free
+    return Placement.WHOLE if process.sum([float(fits)])[0] == process.size else Placement.SHARDED
 
 
 def place(files: Files, weights: Readable, process: Process, precision: Precision, placement: Placement) -> Trainee:

@@ -6,6 +6,7 @@
     durations.py   a section of the page: how long
     mixes.py       a section of the page: which mix
     soup.py        a section of the page: which mean of the base and a trained model is released
+    scaling.py     a section of the page: what it is worth on other models
     ledger.py      a section of the page: what it cost
     section.py     what a section is: words, figures, tables
     panels.py      what figures about a metric share
@@ -66,9 +67,10 @@ def make_report(findings: Findings) -> Files:
 
 def _sections() -> tuple[Callable[[Findings], Section | None], ...]:
     """In the order of the page; imported when wanted, since matplotlib comes with them."""
-    from cpt_trainer.report import durations, ledger, mixes, screening, soup, sweep
+    from cpt_trainer.report import durations, ledger, mixes, scaling, screening, soup, sweep
 
-    return (sweep.section, screening.section, durations.section, mixes.section, soup.section, ledger.section)
+    before = (sweep.section, screening.section, durations.section, mixes.section)
+    return (*before, soup.section, scaling.section, ledger.section)
 
 
 def _parts(sections: tuple[Section, ...]) -> Iterator[tuple[str, bytes]]:

@@ -5,7 +5,7 @@
     license: unknown
     ---
     # study: python at 3e-4
-    lineage, data with verdicts, scores beside the base's, how it was decided, what it cost
+    lineage, data with verdicts, scores beside the base's, other models, how it was decided, what it cost
 
 Only written where there is such a model. Sentences hold what users wrote: all that Markdown or HTML would act on is
 escaped.
@@ -40,11 +40,21 @@ def card(findings: Findings) -> bytes | None:
         ["## Lineage", "", *_lineage(findings, best)],
         ["## Data", "", *_data(findings, best)],
         ["## Scores", "", *_scores(findings, best)],
+        *_elsewhere(findings),
         ["## How it was decided", "", *_sentences(findings)],
         ["## What it cost", "", *_cost(findings)],
         ["## Licences and uses", "", *_licences(findings, best)],
     ]
     return ("\n\n".join("\n".join(part) for part in parts) + "\n").encode()
+
+
+def _elsewhere(findings: Findings) -> Iterator[list[str]]:
+    """What the recipe is worth on further bases; nothing without a scaling."""
+    for answer in findings.of(Question.SCALING)[-1:]:
+        models = sorted((findings.label(one.baseline), one.reason) for one in answer.decision.scaled or ())
+        words = "The chosen run on the base, and the same on others; a mean with the base is not repeated."
+        lines = (f"- **{_plain(name)}**: {_plain(reason)}" for name, reason in models)
+        yield ["## The same recipe on other models", "", words, "", *lines]
 
 
 def _sentences(findings: Findings) -> Iterable[str]:
