@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.outcome import ROOT
 
-NAMES = ("expand", "merge", "plan", "prepare", "regmix", "tokens_to_decision", "train_overhead")
+NAMES = ("eval_tokens", "expand", "merge", "plan", "prepare", "regmix", "tokens_to_decision", "train_overhead")
 FOLDER = ROOT / ".local" / "bench"
 
 

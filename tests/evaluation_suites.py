@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,7 +11,8 @@ from cpt_api.model import sha256
 from cpt_trainer.evaluate.items import Item, ItemFile, ItemSet
 from cpt_trainer.evaluate.requests import Likelihood
 from cpt_trainer.evaluate.suite import Suite, Task
-from cpt_trainer.store import FolderStore
+from cpt_trainer.evaluate.suite_table import About, SuiteTable
+from cpt_trainer.tables import Row, suite_items
 
 LETTERS: dict[str, Any] = {
     "name": "quiz",
@@ -81,6 +81,41 @@ def said(*logprobs: float, tokens: int = 1) -> tuple[Likelihood, ...]:
     return tuple(Likelihood(logprob, tokens, logprob == max(logprobs)) for logprob in logprobs)
 
 
-def folder_store(path: Path) -> FolderStore:
-    """A store in a folder."""
-    return FolderStore(path)
+FINGERPRINT: dict[str, str | int] = {"precision": "Float32", "attention": "sdpa", "blockTokens": 8192}
+
+
+def make_about(suite: Suite, scored: int, **scoring: Any) -> About:
+    """Of a table with so many items of every task."""
+    digest = sha256(b"items")
+    tasks = [{"task": task.name, "digest": digest, "scored": scored} for task in suite.tasks]
+    how = {"protocol": 1, "fingerprint": FINGERPRINT, "tokenizer": sha256(b"tokenizer")} | scoring
+    return About.model_validate({"suite": suite.to_dict(), "tasks": tasks, "scoring": how})
+
+
+def make_row(task: str, number: int, correct: bool, **changes: Any) -> Row:
+    """Of a question with two choices, the second right; its text costs a bit per byte, or two."""
+    name = f"{number:05d}"
+    logprobs = (-2.0, -1.0) if correct else (-1.0, -2.0)
+    content: dict[str, Any] = {
+        "task": task,
+        "item": name,
+        "item_hash": f"hash of {name}",
+        "prompt_hash": f"prompt of {name}",
+        "stratum": "",
+        "cluster": name,
+        "logprobs": logprobs,
+        "tokens": (1, 1),
+        "chars": (4, 4),
+        "sizes": (4, 4),
+        "gold": 1,
+        "bits": 4.0 if correct else 8.0,
+        "size": 4,
+        "correct": int(correct),
+    }
+    return Row(**content | changes)
+
+
+def make_table(suite: Suite, correct: Sequence[bool], **scoring: Any) -> SuiteTable:
+    """Of a model that answers these right, in every task."""
+    rows = [make_row(task.name, number, right) for task in suite.tasks for number, right in enumerate(correct)]
+    return SuiteTable(make_about(suite, len(correct), **scoring), suite_items(suite.name, rows))

@@ -191,7 +191,9 @@ def _foundry_choices(row: Row, stratum: str) -> Made:
         if found := pattern.match(query):
             texts, rest = [], found["options"][len(sign.format(letter="A")) - 1 :]
             for letter in letters[1:]:
-                text, _, rest = rest.partition(sign.format(letter=letter))
+                text, found_sign, rest = rest.partition(sign.format(letter=letter))
+                if not found_sign:
+                    raise ValueError(f"its query shows no option {letter}: …{query[-80:]!r}")
                 texts.append(text)
             return Made({"query": found["query"]}, (*texts, rest), row["gold"], cluster=passage, stratum=stratum)
     raise ValueError(f"its choices are letters, but its query ends in no list of options: …{query[-80:]!r}")
