@@ -259,3 +259,9 @@ class Lab:
     def losses(self, trial: Trial) -> dict[int, float]:
         """By step, of all its attempts."""
         return {step: past.loss or float("nan") for step, past in earlier_steps(trial, 10**9).items()}
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, their children, …"""
+    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return found + [deeper for child in found for deeper in descendants(child)]

@@ -26,7 +26,7 @@ from cpt_trainer.store import Address
 from cpt_trainer.trial import Trial
 from make import make_digest
 from trainer_image.conftest import free_ports
-from trainer_image.kit import BATCH_TOKENS, NAMESPACE, Lab
+from trainer_image.kit import BATCH_TOKENS, NAMESPACE, Lab, descendants
 
 pytestmark = pytest.mark.processes
 
@@ -257,9 +257,3 @@ def trainer_of_rank(rank: int, launcher: int) -> int:
         if is_trainer and all(f"RANK={rank}".encode() in environment for environment in both):
             return pid
     raise AssertionError(f"no process of rank {rank} below {launcher}")
-
-
-def descendants(pid: int) -> list[int]:
-    """Children, their children, …"""
-    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return found + [deeper for child in found for deeper in descendants(child)]

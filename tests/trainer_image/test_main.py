@@ -252,7 +252,8 @@ class TestPlace:
             pytest.param(
                 "train", {"WORLD_SIZE": "16", "RANK": "9", "LOCAL_RANK": "1"}, Place(9, False, True), id="a worker"
             ),
-            pytest.param("prepare", {"PET_NPROC_PER_NODE": "2"}, Place(0, False, False), id="only training launches"),
+            pytest.param("evaluate", {"PET_NPROC_PER_NODE": "2"}, Place(0, True, False), id="two processes that score"),
+            pytest.param("prepare", {"PET_NPROC_PER_NODE": "2"}, Place(0, False, False), id="one process is enough"),
         ],
     )
     def test_of(self, verb: str, variables: dict[str, str], want: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import signal
 import time
@@ -22,7 +23,7 @@ from cpt_trainer.store import Address, open_address
 from cpt_trainer.tables import read_items
 from cpt_trainer.trial import Trial
 from tiny_model import CONFIG, tiny_llama
-from trainer_image.kit import EOS, Lab, text
+from trainer_image.kit import EOS, Lab, descendants, text
 
 pytestmark = pytest.mark.processes
 
@@ -185,11 +186,13 @@ def test_ranks_and_a_kill_do_not_show(lab: Lab) -> None:
         assert process.poll() is None, other.log_of(first).read_text()[-3000:]
         assert time.monotonic() < end
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    for pid in reversed(descendants(process.pid)):
+        os.kill(pid, signal.SIGKILL)
     process.wait()
     again = evaluation(other, attempt=2)
     assert other.run(again, processes=3) == ExitCode.COMMITTED, other.log_of(again).read_text()[-3000:]
     assert table(other, again) == expected
+    assert (other.result(again).attempt, other.result(again).numbers["worldSize"]) == (2, 3)
 
 
 def test_beside_held_out_text(lab: Lab) -> None:

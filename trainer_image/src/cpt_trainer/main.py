@@ -49,6 +49,8 @@ from cpt_trainer.words import last_words
 log = structlog.get_logger()
 
 VERBS = tuple(type_.value.lower() for type_ in TrialType)
+_PARALLEL = frozenset({TrialType.TRAIN.value.lower(), TrialType.EVALUATE.value.lower()})
+"""Those that several processes carry out together."""
 VERIFY = "verify"
 """The one verb that is not a trial's: it carries out nothing, and leaves nothing."""
 COMPARE = "compare"
@@ -74,7 +76,7 @@ class Place:
     rank: int
     """Of the process; of the node, where this process launches others."""
     launches: bool
-    """Whether it starts the processes that train, and trains nothing itself."""
+    """Whether it starts the processes that do the work, and does none itself."""
     worker: bool
     """Whether it was started by one that launches."""
 
@@ -83,7 +85,7 @@ class Place:
         """As training-operator and torchrun say it."""
         worker = "LOCAL_RANK" in environment
         many = int(environment.get("WORLD_SIZE", "1")) > 1 or int(environment.get("PET_NPROC_PER_NODE", "1")) > 1
-        launches = verb == TrialType.TRAIN.value.lower() and many and not worker
+        launches = verb in _PARALLEL and many and not worker
         return cls(int(environment.get("RANK", "0")), launches, worker)
 
     def log_name(self, attempt: int) -> str:

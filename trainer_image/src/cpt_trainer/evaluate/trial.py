@@ -103,6 +103,7 @@ def _commit(
             "cutPrompts": observed.cut_prompts,
             "attemptSeconds": seconds,
             "torchThreads": process.threads,
+            "worldSize": process.size,
             "parameters": sum(parameter.numel() for parameter in trainee.lm.parameters()),  # tied ones once
         },
         flops=cost_of(trainee.lm).forward(tokens, pairs),
