@@ -11,7 +11,7 @@ NODES ?= 1
 # per setting; every claim then has 2,000 answers and more
 SIMULATIONS ?= 250
 
-.PHONY: help setup cluster cluster-down demo programs evaluation-data test test-fast check format crds docs constraints bench simulate
+.PHONY: help setup cluster cluster-down demo programs evaluation-data test test-slow test-fast check format crds docs constraints bench simulate
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,8 +50,12 @@ evaluation-data: setup
 test: check programs evaluation-data ## everything that CI runs
 	$(BIN)/pytest --numprocesses 2 --no-loadscope-reorder
 
+test-slow: setup evaluation-data ## what takes half an hour more: scores of a real model against the reference
+	PYTHONPATH=tests $(BIN)/python -m smollm2
+	$(BIN)/pytest -m slow
+
 test-fast: setup ## pure functions only, in two minutes
-	$(BIN)/pytest --numprocesses 2 -m "not processes and not cluster and not e2e"
+	$(BIN)/pytest --numprocesses 2 -m "not processes and not cluster and not e2e and not slow"
 
 check: setup ## format, lint, types, import rules, generated files
 	$(BIN)/ruff format --check .

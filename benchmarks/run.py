@@ -20,7 +20,10 @@ from pathlib import Path
 
 from benchmarks.outcome import ROOT
 
-NAMES = ("eval_tokens", "expand", "merge", "plan", "prepare", "regmix", "tokens_to_decision", "train_overhead")
+NAMES = (
+    *("eval_cloze", "eval_mmlu", "eval_tokens", "expand", "merge", "plan", "prepare", "regmix"),
+    *("tokens_to_decision", "train_overhead"),
+)
 FOLDER = ROOT / ".local" / "bench"
 
 

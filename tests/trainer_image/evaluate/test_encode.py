@@ -79,7 +79,7 @@ class TestPairs:
 
         monkeypatch.setattr(Tokenizer, "plain", watched)
         question = make_question(pairs=[("the model", f" {word}") for word in ("reads", "writes", "reads")])
-        Encoder(FILES, 100).questions([question, question])
+        Encoder(FILES, 100).questions([question])
         assert seen == ["the model", "the model reads", "the model writes"]
 
 

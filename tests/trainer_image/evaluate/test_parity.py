@@ -17,6 +17,7 @@ import pytest
 from cpt_trainer.evaluate.requests import Completion, Likelihood, Question
 from evaluation_data import lm_eval_python
 from real_items import questions
+from smollm2 import smollm2_folder
 from tiny_model import neox_llama, scorer_of, trained_llama
 
 pytestmark = pytest.mark.processes
@@ -37,6 +38,7 @@ TASKS: Mapping[str, Sequence[tuple[str, int, int]]] = {
     "last_word": [("last_word", 0, 200)],
 }
 """Subject, shots and items."""
+REAL_ITEMS = 40
 STOP = (" the", "\n\n", ".")
 
 
@@ -65,6 +67,30 @@ def reference(
     return [[next(found) for _ in question.pairs] for question in asked], content["completions"]
 
 
+def answered(model: Path, folder: Path, asked: Mapping[str, Sequence[Question]]) -> Mapping[str, Both]:
+    """By kind of task; each is asked once for all of them."""
+    everything = [question for some in asked.values() for question in some]
+    theirs, _ = reference(model, folder, everything)
+    ours = scorer_of(model).likelihoods(everything)
+    found, first = {}, 0
+    for kind, some in asked.items():
+        here = slice(first, first + len(some))
+        found[kind] = Both(some, ours[here], theirs[here])
+        first += len(some)
+    return found
+
+
+def require_parity(given: Both) -> None:
+    """The same log-probability of every choice, and the same best one."""
+    for question, ours, theirs in zip(given.asked, given.ours, given.theirs, strict=True):
+        for mine, (logprob, greedy) in zip(ours, theirs, strict=True):
+            assert mine.logprob == pytest.approx(logprob, abs=PER_TOKEN * mine.tokens), question.item
+            assert mine.greedy == greedy, question.item
+        own, other = [one.logprob for one in ours], [logprob for logprob, _ in theirs]
+        best = own.index(max(own))
+        assert other[best] >= max(other) - CLOSE, question.item
+
+
 @pytest.fixture(scope="module")
 def asked() -> Mapping[str, Sequence[Question]]:
     """By kind of task."""
@@ -85,30 +111,31 @@ def model(asked: Mapping[str, Sequence[Question]], tmp_path_factory: pytest.Temp
 def both(
     asked: Mapping[str, Sequence[Question]], model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Both]:
-    """By kind of task."""
-    everything = [question for some in asked.values() for question in some]
-    theirs, _ = reference(model, tmp_path_factory.mktemp("reference"), everything)
-    ours = scorer_of(model).likelihoods(everything)
-    found, first = {}, 0
-    for kind, some in asked.items():
-        here = slice(first, first + len(some))
-        found[kind] = Both(some, ours[here], theirs[here])
-        first += len(some)
-    return found
+    """What is said about 200 items of each."""
+    return answered(model, tmp_path_factory.mktemp("reference"), asked)
 
 
 @pytest.mark.parametrize("kind", TASKS)
 def test_parity(both: Mapping[str, Both], kind: str) -> None:
     """The same log-probability of every choice, to 1e-4 a token, and the same best one; of 200 items."""
-    given = both[kind]
-    assert len(given.asked) == 200
-    for question, ours, theirs in zip(given.asked, given.ours, given.theirs, strict=True):
-        for mine, (logprob, greedy) in zip(ours, theirs, strict=True):
-            assert mine.logprob == pytest.approx(logprob, abs=PER_TOKEN * mine.tokens), question.item
-            assert mine.greedy == greedy, question.item
-        own, other = [one.logprob for one in ours], [logprob for logprob, _ in theirs]
-        best = own.index(max(own))
-        assert other[best] >= max(other) - CLOSE, question.item
+    assert len(both[kind].asked) == 200
+    require_parity(both[kind])
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Both]:
+    """What is said by SmolLM2-135M."""
+    asked = {kind: questions(task, REAL_ITEMS, shots) for kind, [(task, shots, _), *_] in TASKS.items()}
+    return answered(smollm2_folder(), tmp_path_factory.mktemp("real"), asked)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", TASKS)
+def test_real_model(real: Mapping[str, Both], kind: str) -> None:
+    """A model that has learned something: of 40 items."""
+    assert len(real[kind].asked) == REAL_ITEMS
+    require_parity(real[kind])
 
 
 def test_opinions(both: Mapping[str, Both]) -> None:

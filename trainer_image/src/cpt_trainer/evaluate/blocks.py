@@ -8,11 +8,12 @@
 A row holds whole questions that do not see each other. The same questions in another order give the same blocks, so
 scores do not depend on the order either.
 
-Price: padding, under 2 % with real suites; each rank computes the prefix of a group that it has a block of.
+Price: padding, under 10 % with real suites; each rank computes the prefix of a group that it has a block of.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -141,21 +142,23 @@ def _leaves(number: int, pairs: Sequence[Encoded], shared: int, geometry: Geomet
 
 
 def _packed(leaves: Sequence[Leaf], geometry: Geometry) -> Iterator[tuple[tuple[Leaf, ...], ...]]:
-    """Rows of blocks; leaves come the longest first."""
-    rows: list[list[Leaf]] = []
-    most = used = 0
-    for leaf in leaves:
-        size = len(leaf.tree)
-        if rows and geometry.share and used + size <= most:
-            rows[-1].append(leaf)
-            used += size
-            continue
+    """Rows of blocks, the longest leaf first. What a row has left goes to the longest that fits."""
+    left = list(reversed(leaves))
+    sizes = [len(leaf.tree) for leaf in left]  # ascending
+    rows: list[tuple[Leaf, ...]] = []
+    most = 0
+    while left:
         if rows and (len(rows) + 1) * most > geometry.block_tokens:
-            yield tuple(map(tuple, rows))
+            yield tuple(rows)
             rows = []
         if not rows:
-            most = max(geometry.row_tokens, size) if geometry.share else size
-        rows.append([leaf])
-        used = size
+            most = max(geometry.row_tokens, sizes[-1]) if geometry.share else sizes[-1]
+        row, room = [], most
+        while place := bisect_right(sizes, room):
+            row.append(left.pop(place - 1))
+            room -= sizes.pop(place - 1)
+            if not geometry.share:
+                break
+        rows.append(tuple(row))
     if rows:
-        yield tuple(map(tuple, rows))
+        yield tuple(rows)

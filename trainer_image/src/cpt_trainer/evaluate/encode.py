@@ -7,25 +7,24 @@ the continuation. An empty context is BOS, or EOS where the tokenizer has none. 
 tokenizer adds it, and only then; a prompt that brings its own is refused. What looks like another special token is
 spelled out (lm-eval would take it for that token).
 
-Price: each distinct text is encoded once: 2 MB for the 1,200 pairs of 300 five-shot questions.
+Price: what texts have in common is mostly encoded once (`alike.py`): 0.3 s for 300 five-shot questions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from cpt_trainer.errors import DataError
+from cpt_trainer.evaluate.alike import Tokens, encode_bundles
 from cpt_trainer.evaluate.requests import Completion, Pair, Question
 from cpt_trainer.tokenizer import Tokenizer, TokenizerFiles
 
 _BATCH = 1024
 """Questions that are encoded together."""
-
-Tokens = npt.NDArray[np.int32]
 
 
 NOTHING: Tokens = np.empty(0, np.int32)
@@ -79,28 +78,36 @@ class Encoder:
 
     def questions(self, questions: Sequence[Question]) -> list[tuple[Encoded, ...]]:
         """Of each question, its pairs."""
-        found: list[tuple[Encoded, ...]] = []
+        found: list[tuple[Encoded, ...]] = [()] * len(questions)
         for first in range(0, len(questions), _BATCH):
-            some = questions[first : first + _BATCH]
-            pairs = [_moved(pair) for question in some for pair in question.pairs]
-            texts = self._texts(text for pair in pairs for text in (pair.context, pair.context + pair.continuation))
-            found += (tuple(self._pair(texts, _moved(pair), question) for pair in question.pairs) for question in some)
+            groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+            for number in range(first, min(first + _BATCH, len(questions))):
+                groups[questions[number].task, questions[number].prefix_group].append(number)
+            for members in groups.values():
+                asked = [(questions[number], [_moved(pair) for pair in questions[number].pairs]) for number in members]
+                texts = self._texts([_texts_of(pairs) for _, pairs in asked])
+                for number, (question, pairs), known in zip(members, asked, texts, strict=True):
+                    found[number] = tuple(self._pair(known, pair, question) for pair in pairs)
         return found
 
     def prompts(self, completions: Sequence[Completion]) -> list[Prompt]:
         """Of each completion."""
-        texts = self._texts(completion.context for completion in completions)
-        return [self._prompt(texts[completion.context], completion) for completion in completions]
+        texts = self._plain([completion.context for completion in completions])
+        return [self._prompt(text, completion) for text, completion in zip(texts, completions, strict=True)]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Their text."""
         return self._tokenizer.decode(tokens)
 
-    def _texts(self, texts: Iterable[str]) -> Mapping[str, Tokens]:
+    def _texts(self, bundles: Sequence[Sequence[str]]) -> list[Mapping[str, Tokens]]:
         """Without BOS."""
-        distinct = [text for text in dict.fromkeys(texts) if text]
-        ids = self._tokenizer.plain(distinct)
-        return {"": NOTHING} | {text: found.astype(np.int32) for text, found in zip(distinct, ids, strict=True)}
+        ids = encode_bundles(bundles, self._plain)
+        return [dict(zip(texts, found, strict=True)) for texts, found in zip(bundles, ids, strict=True)]
+
+    def _plain(self, texts: Sequence[str]) -> list[Tokens]:
+        """Nothing has no tokens."""
+        found = iter(self._tokenizer.plain([text for text in texts if text]))
+        return [next(found).astype(np.int32) if text else NOTHING for text in texts]
 
     def _pair(self, texts: Mapping[str, Tokens], pair: Pair, whose: Question) -> Encoded:
         self._require_one_start(pair.context or pair.continuation, whose)
@@ -146,6 +153,11 @@ def _moved(pair: Pair) -> Pair:
     """White space at the context's end belongs to the continuation."""
     context = pair.context.rstrip()
     return Pair(context, pair.context[len(context) :] + pair.continuation)
+
+
+def _texts_of(pairs: Sequence[Pair]) -> list[str]:
+    """Each once: a context that choices share comes first."""
+    return list(dict.fromkeys(text for pair in pairs for text in (pair.context, pair.context + pair.continuation)))
 
 
 def _name(whose: Question | Completion) -> str:
