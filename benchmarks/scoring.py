@@ -16,13 +16,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.outcome import ROOT, measured
 
 from cpt_trainer.evaluate.requests import Pair, Question
 from tiny_model import scorer_of, trained_llama
 
-LLAMA = {
+LLAMA: dict[str, Any] = {
     "hidden_size": 256,
     "intermediate_size": 688,
     "num_hidden_layers": 6,

@@ -153,10 +153,11 @@ class TestFaults:
         with pytest.raises(DataError, match="t/0: the log-probability of choice 0 is nan"):
             scorer.likelihoods([make_question()])
 
-    def test_no_token(self, folder: Path) -> None:
+    @pytest.mark.parametrize("context", ["the", ""])
+    def test_no_token(self, folder: Path, context: str) -> None:
         """A continuation that is no token of its own is an error."""
         with pytest.raises(DataError, match="t/0: its continuation '' has no token"):
-            scorer_of(folder).likelihoods([make_question(pairs=[("the", "")])])
+            scorer_of(folder).likelihoods([make_question(pairs=[(context, "")])])
 
     def test_two_beginnings(self, folder: Path) -> None:
         """A prompt that brings its own beginning-of-text is refused."""

@@ -17,7 +17,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cpt_trainer.evaluate.encode import NOTHING, Encoded, Prompt, Tokens
+from cpt_trainer.evaluate.alike import Tokens
+from cpt_trainer.evaluate.encode import NOTHING, Encoded, Prompt
 from cpt_trainer.evaluate.requests import Completion, Question
 from cpt_trainer.evaluate.sharing import Group, grouped
 from cpt_trainer.evaluate.tree import Tree, tree_of

@@ -114,7 +114,7 @@ class Encoder:
         whole, context = texts[pair.context + pair.continuation], texts[pair.context]
         scored = len(whole) - len(context)
         begin = self._bos if pair.context else self._start
-        if not pair.context and whole[:1] == self._start:
+        if not pair.context and np.array_equal(whole[:1], self._start):
             begin, scored = NOTHING, scored - 1
         if scored < 1:
             raise DataError(

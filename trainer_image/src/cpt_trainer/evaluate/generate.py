@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from cpt_trainer.errors import DataError
+from cpt_trainer.evaluate.alike import Tokens
 from cpt_trainer.evaluate.attention import Memory
 from cpt_trainer.evaluate.blocks import Work, work_of
-from cpt_trainer.evaluate.encode import Tokens
 from cpt_trainer.evaluate.requests import Completion
 
 _NOT_FINITE = -1

@@ -27,9 +27,10 @@ import torch
 from cpt_api.model import canonical_json, sha256
 from cpt_api.values import Digest
 from cpt_trainer.errors import ConfigError, DataError
+from cpt_trainer.evaluate.alike import Tokens
 from cpt_trainer.evaluate.attention import NAME, PLAIN, Memory, Use, attending, keeps_all, window_of
 from cpt_trainer.evaluate.blocks import Block, Geometry, PromptBlock, Work, cut, cut_prompts, prefix_work
-from cpt_trainer.evaluate.encode import Encoder, Tokens
+from cpt_trainer.evaluate.encode import Encoder
 from cpt_trainer.evaluate.generate import Voice, complete
 from cpt_trainer.evaluate.likelihood import answers, likelihoods, pass_of
 from cpt_trainer.evaluate.requests import Completion, Likelihood, Question

@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cpt_trainer.evaluate.encode import NOTHING, Tokens
+from cpt_trainer.evaluate.alike import Tokens
+from cpt_trainer.evaluate.encode import NOTHING
 from cpt_trainer.evaluate.requests import Completion, Question
 from cpt_trainer.evaluate.tree import common_length, sort_key
 

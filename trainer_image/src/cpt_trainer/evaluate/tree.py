@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cpt_trainer.evaluate.encode import Encoded, Tokens
+from cpt_trainer.evaluate.alike import Tokens
+from cpt_trainer.evaluate.encode import Encoded
 
 Integers = npt.NDArray[np.int32]
 
