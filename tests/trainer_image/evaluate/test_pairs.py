@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def test_paired(folders: list[Path], tmp_path: Path) -> None:
     for line in found.lines:
         if line.depth == 2:
             alone = [compare(table, nothing(table)) for table in (a, b)]
-            apart = np.hypot(
+            apart = math.hypot(
                 *(next(one.standard_error for one in other.lines if one.name == line.name) for other in alone)
             )
             print(f"{line.name}: paired {line.standard_error:.4f}, unpaired {apart:.4f}")  # noqa: T201

@@ -130,11 +130,13 @@ class Pick(StrEnum):
     """Others before each item, drawn as llm-foundry draws them; nothing is shared."""
 
 
-class Contamination(StrEnum):
-    """What becomes of an item that stands, solved, among its own shots under another name."""
+class Found(StrEnum):
+    """What follows when something that spoils a score is found."""
 
     FAIL = "Fail"
+    """The evaluation ends."""
     REPORT = "Report"
+    """It is counted, and said."""
 
 
 class Shots(Model):
@@ -150,8 +152,8 @@ class Shots(Model):
     """Of `PerItem`."""
     separator: Delimiter = "\n\n"
     """After each of them."""
-    contamination: Contamination = Contamination.FAIL
-    """What becomes of an item whose own text is among its shots."""
+    contamination: Found = Found.FAIL
+    """An item that stands, solved, among its own shots under another name."""
 
     @model_validator(mode="after")
     def _seed_where_drawn(self) -> Self:
@@ -228,6 +230,8 @@ class Task(Model):
     """Letters: one option."""
     option_separator: Delimiter = "\n"
     """Letters: between options."""
+    split_letters: Found | None = None
+    """Letters: a tokenizer to which a letter is several tokens; `Fail` where it is absent."""
     delimiter: Delimiter = " "
     """Between prompt and answer."""
     shots: Shots | None = None
@@ -250,6 +254,8 @@ class Task(Model):
         for hole, format_ in ((OPTIONS, Format.LETTERS), (CHOICE, Format.SCHEMA)):
             if (hole in holes(self.prompt)) != (self.format is format_):
                 raise ValueError(f"a prompt has the hole {{{hole}}} if its format is {format_}, and only then")
+        if self.split_letters is not None and not letters:
+            raise ValueError("splitLetters is about letter tasks, this one has no letters")
         if letters and not set(holes(self.option)) >= {LETTER, CHOICE}:
             raise ValueError("an option has the holes {letter} and {choice}")
         return self
