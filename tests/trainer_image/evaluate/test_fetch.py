@@ -15,8 +15,8 @@ from cpt_trainer.evaluate import public
 from cpt_trainer.evaluate.fetch import fetch
 from cpt_trainer.evaluate.items import ItemFolder
 from cpt_trainer.evaluate.layouts import arrow_rows
-from cpt_trainer.evaluate.suite import Format
 from cpt_trainer.evaluate.suite_file import read_suite
+from cpt_trainer.evaluate.task import Format
 from cpt_trainer.store import FolderStore
 
 MMLU = "hf_datasets/hails/mmlu_no_train"

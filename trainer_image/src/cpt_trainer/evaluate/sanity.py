@@ -21,7 +21,8 @@ import numpy as np
 from cpt_trainer.decide.estimates import level
 from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.group import task_leaf
-from cpt_trainer.evaluate.suite import Format, Found, Measure, Metric, Suite, Task
+from cpt_trainer.evaluate.suite import Measure, Suite
+from cpt_trainer.evaluate.task import Format, Found, Metric, Task
 from cpt_trainer.tables import Items, where
 
 EQUAL_SHARE = 0.05

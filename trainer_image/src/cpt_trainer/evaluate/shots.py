@@ -20,7 +20,7 @@ from functools import cached_property
 
 from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.items import Item, ItemSet
-from cpt_trainer.evaluate.suite import Found, Pick, Shots, ShotSource, Task
+from cpt_trainer.evaluate.task import Found, Pick, Shots, ShotSource, Task
 
 
 class ShotPicker:

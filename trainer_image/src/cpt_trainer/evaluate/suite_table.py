@@ -31,7 +31,8 @@ from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.answers import prompt_hash
 from cpt_trainer.evaluate.prompts import Posed, PosedTask
 from cpt_trainer.evaluate.requests import Completion
-from cpt_trainer.evaluate.suite import Suite, TaskName
+from cpt_trainer.evaluate.suite import Suite
+from cpt_trainer.evaluate.task import TaskName
 from cpt_trainer.store import Store
 from cpt_trainer.tables import Items, Row, from_parquet, notes_of, suite_items, write_items
 
