@@ -10,8 +10,9 @@ import yaml
 from cpt_api.model import sha256
 from cpt_trainer.evaluate.items import Item, ItemFile, ItemSet
 from cpt_trainer.evaluate.requests import Likelihood
-from cpt_trainer.evaluate.suite import Suite, Task
+from cpt_trainer.evaluate.suite import Suite
 from cpt_trainer.evaluate.suite_table import About, SuiteTable
+from cpt_trainer.evaluate.task import Task
 from cpt_trainer.tables import Row, suite_items
 
 LETTERS: dict[str, Any] = {

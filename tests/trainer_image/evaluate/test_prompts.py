@@ -10,7 +10,7 @@ from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.items import Item, Role
 from cpt_trainer.evaluate.prompts import Posed, pose
 from cpt_trainer.evaluate.requests import Completion, Pair, Question
-from cpt_trainer.evaluate.suite import Task
+from cpt_trainer.evaluate.task import Task
 from evaluation_suites import CLOZE, LETTERS, make_item, make_set, make_task
 
 

@@ -18,10 +18,10 @@ from cpt_trainer.evaluate.requests import Question
 from cpt_trainer.evaluate.suite_file import read_suite
 from cpt_trainer.store import FolderStore
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(900)]  # lm-eval compiles a template for every text
 
 ROWS = 200
-SUBJECT_ROWS = 10
+SUBJECT_ROWS = 4
 TASKS = {
     "arc_easy": ("arc/arc_easy.yaml", "ai2_arc/ARC-Easy/validation"),
     "arc_challenge": ("arc/arc_challenge.yaml", "ai2_arc/ARC-Challenge/validation"),
@@ -35,6 +35,7 @@ TASKS = {
     "winogrande": ("winogrande/default.yaml", "winogrande/winogrande_xl/validation"),
 }
 """Our task: lm-eval's file, and where its rows lie."""
+TEXT_SUBJECTS = ("anatomy", "formal_logic", "high_school_us_history", "us_foreign_policy", "virology")
 LAMBADA = "lambada/lambada_openai.yaml"
 
 
@@ -61,6 +62,8 @@ def theirs() -> dict[str, Any]:
     for subject in subjects():
         rows, shots = (rows_of(f"hails/mmlu_no_train/{subject}/{split}") for split in ("test", "dev"))
         for kind, folder in (("letters", "default/mmlu_"), ("text", "continuation/mmlu_")):
+            if kind == "text" and subject not in TEXT_SUBJECTS:
+                continue
             yaml = f"mmlu/{folder}{subject}.yaml"
             wanted[f"{kind}/{subject}"] = {"yaml": yaml, "rows": rows[:SUBJECT_ROWS], "shots": shots, "count": 5}
     ended = subprocess.run(
@@ -111,7 +114,7 @@ class TestPrompts:
 
     def test_mmlu_text(self, ours: dict[str, PosedTask], theirs: dict[str, Any]) -> None:
         """The second pass is the right choice of lm-eval's mmlu_continuation with five shots."""
-        for subject in subjects():
+        for subject in TEXT_SUBJECTS:
             asked = [posed for posed in ours["mmlu"].items if posed.item.stratum == subject][:SUBJECT_ROWS]
             right = [[one[posed.item.gold or 0]] for posed, one in zip(asked, theirs[f"text/{subject}"], strict=True)]
             assert [pairs(posed.text) for posed in asked] == right

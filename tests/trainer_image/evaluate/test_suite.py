@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 
 from cpt_trainer.errors import ConfigError
+from cpt_trainer.evaluate.items import Item
+from cpt_trainer.evaluate.prompts import pose
 from cpt_trainer.evaluate.suite_file import parse_suite, read_suite, shipped
 from cpt_trainer.evaluate.template import fill, holes
-from evaluation_suites import CLOZE, LETTERS, make_suite, make_task, suite_text
+from evaluation_suites import CLOZE, LETTERS, make_set, make_suite, make_task, suite_text
 
 GOOD = suite_text(make_suite([CLOZE, LETTERS]))
 
@@ -127,9 +130,17 @@ class TestDigest:
         assert golden[name] == f"{read_suite(name).version}:{read_suite(name).digest}"
 
 
+def test_documented() -> None:
+    """The suite that docs/evaluation.md shows is one, and so is its item."""
+    text = (Path(__file__).parents[3] / "docs/evaluation.md").read_text()
+    suite = parse_suite(text.partition("```yaml\n")[2].partition("```")[0], "docs/evaluation.md")
+    item = Item.model_validate_json(re.findall(r"`({\"id\".*?})`", text, re.DOTALL)[0].replace("\n", " "))
+    assert len(pose(suite.tasks[0].model_copy(update={"shots": None}), make_set([item])).items) == 1
+
+
 @pytest.mark.processes
 def test_light() -> None:
     """Reading suites and comparing tables needs no torch."""
-    modules = "suite_file, items, prompts, answers, group, fetch"
+    modules = "suite_file, items, prompts, answers, group, compare, sanity, fetch, commands"
     program = f"import sys; from cpt_trainer.evaluate import {modules}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)

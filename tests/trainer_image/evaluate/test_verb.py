@@ -37,6 +37,7 @@ tasks:
   - name: letters
     items: choices
     format: Letters
+    splitLetters: Report                  # the tokenizer is a tiny one
     metric: Accuracy
     prompt: "{question}\\n{options}\\nsays"
     shots: {count: 3}

@@ -21,7 +21,7 @@ from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.items import SHORT, Item
 from cpt_trainer.evaluate.prompts import Posed, PosedTask, right_text, scored_texts
 from cpt_trainer.evaluate.requests import Completion, Likelihood, Pair
-from cpt_trainer.evaluate.suite import Answer, Match, Metric, Normalisation, Task
+from cpt_trainer.evaluate.task import Answer, Match, Metric, Normalisation, Task
 from cpt_trainer.tables import UNKNOWN, Row
 
 _PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))

@@ -26,8 +26,9 @@ import numpy as np
 from cpt_trainer.decide.estimates import Estimated, rounded
 from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.group import Leaf, gain, leaves, of_category, score, task_leaf
-from cpt_trainer.evaluate.suite import Format, Measure, Metric, Suite, Task
+from cpt_trainer.evaluate.suite import Measure, Suite
 from cpt_trainer.evaluate.suite_table import SuiteTable
+from cpt_trainer.evaluate.task import Format, Metric, Task
 from cpt_trainer.tables import Items
 
 _SAME = ("suite", "task", "item", "item_hash", "prompt_hash", "stratum", "cluster", "gold", "bytes")

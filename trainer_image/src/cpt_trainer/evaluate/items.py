@@ -30,7 +30,7 @@ from pydantic import Field, ValidationError, model_validator
 from cpt_api.model import Model, canonical_json, sha256
 from cpt_api.values import Digest
 from cpt_trainer.errors import DamagedError, DataError, MissingError
-from cpt_trainer.evaluate.suite import ANSWER, CHOICE, LETTER, OPTIONS, Task, TaskName
+from cpt_trainer.evaluate.task import ANSWER, CHOICE, LETTER, OPTIONS, Task, TaskName
 from cpt_trainer.store import Store
 
 MANIFEST = "manifest.json"

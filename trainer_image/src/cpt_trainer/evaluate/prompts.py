@@ -19,7 +19,7 @@ from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.items import Item, ItemSet
 from cpt_trainer.evaluate.requests import Completion, Pair, Question
 from cpt_trainer.evaluate.shots import ShotPicker, require_clean
-from cpt_trainer.evaluate.suite import ANSWER, CHOICE, LETTER, LETTERS, OPTIONS, Format, Pick, Task
+from cpt_trainer.evaluate.task import ANSWER, CHOICE, LETTER, LETTERS, OPTIONS, Format, Pick, Task
 from cpt_trainer.evaluate.template import fill
 
 TEXT = "/text"

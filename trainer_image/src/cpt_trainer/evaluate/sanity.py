@@ -6,6 +6,8 @@ Choices that are all scored alike end the evaluation: no model that reads its pr
 nearly always taken, and answers at chance, are said and no more: small models really do that on letters, which is why
 bits per byte are what decides.
 
+A tokenizer that makes several tokens of a letter ends it too, unless the task allows that.
+
 Scores that are not finite, prompts that do not fit and doubled BOS never come this far (`answers.py`, the scorer).
 """
 
@@ -19,7 +21,8 @@ import numpy as np
 from cpt_trainer.decide.estimates import level
 from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.group import task_leaf
-from cpt_trainer.evaluate.suite import Format, Measure, Metric, Suite, Task
+from cpt_trainer.evaluate.suite import Measure, Suite
+from cpt_trainer.evaluate.task import Format, Found, Metric, Task
 from cpt_trainer.tables import Items, where
 
 EQUAL_SHARE = 0.05
@@ -43,6 +46,7 @@ def _of_task(suite: Suite, task: Task, items: Items) -> Iterator[str]:
             f"task {task.name}: all choices of {equal} of {len(rows)} items have the same log-probability: the model "
             "does not see them; look at its weights, its tokenizer and the prompts"
         )
+    yield from _split_letters(task, rows)
     choices = Counter(len(logprobs) for logprobs in rows.choice_logprobs).most_common(1)[0][0]
     taken, count = Counter(map(_best, rows.choice_logprobs)).most_common(1)[0]
     if choices >= 4 and count > ONE_CHOICE_SHARE * len(rows):
@@ -51,6 +55,19 @@ def _of_task(suite: Suite, task: Task, items: Items) -> Iterator[str]:
     found = level([task_leaf(suite, Measure.ACCURACY, task.name, items).sums])
     if found.interval()[0] <= chance:
         yield f"task {task.name}: {found.value:.3f} are right, which may be chance ({chance:.3f})"
+
+
+def _split_letters(task: Task, rows: Items) -> Iterator[str]:
+    """A letter of several tokens is scored as the first of them mostly, which other words have too."""
+    split = sum(any(tokens != 1 for tokens in lengths) for lengths in rows.choice_tokens)
+    if task.format is not Format.LETTERS or not split:
+        return
+    found = f"task {task.name}: the tokenizer makes several tokens of a letter in {split} of {len(rows)} items"
+    if task.split_letters is not Found.REPORT:
+        raise DataError(
+            f"{found}: ask the choices themselves (format: Cloze), or let the task say splitLetters: Report"
+        )
+    yield found
 
 
 def _best(logprobs: Sequence[float]) -> int:

@@ -20,7 +20,7 @@ from functools import cached_property
 
 from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.items import Item, ItemSet
-from cpt_trainer.evaluate.suite import Contamination, Pick, Shots, ShotSource, Task
+from cpt_trainer.evaluate.task import Found, Pick, Shots, ShotSource, Task
 
 
 class ShotPicker:
@@ -82,7 +82,7 @@ class ShotPicker:
 def require_clean(task: Task, picker: ShotPicker) -> int:
     """How many items are contaminated; raises DataError where the suite does not allow any."""
     found = picker.contaminated
-    if found and task.shots is not None and task.shots.contamination is Contamination.FAIL:
+    if found and task.shots is not None and task.shots.contamination is Found.FAIL:
         raise DataError(
             f"task {task.name}: {len(found)} items stand, solved, among their own shots, the first is {found[0]!r}: "
             "remove them from the item file, or let the task say contamination: Report"

@@ -9,7 +9,7 @@ suite's YAML. A table lacks no item of its suite: else it is neither written nor
 
 The prompts are a file of their own, each once under its hash; what many of them begin with is stored once.
 
-Price: about 100 bytes an item; of prompts about as much with shared shots, and 1 kB with the Gauntlet's.
+Price: about 95 bytes an item (1.3 MB for MMLU), and its prompts 250.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.answers import prompt_hash
 from cpt_trainer.evaluate.prompts import Posed, PosedTask
 from cpt_trainer.evaluate.requests import Completion
-from cpt_trainer.evaluate.suite import Suite, TaskName
+from cpt_trainer.evaluate.suite import Suite
+from cpt_trainer.evaluate.task import TaskName
 from cpt_trainer.store import Store
 from cpt_trainer.tables import Items, Row, from_parquet, notes_of, suite_items, write_items
 
