@@ -17,6 +17,8 @@ from tiny_model import tiny_llama
 
 pytestmark = pytest.mark.processes
 
+TESTS = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -38,7 +40,9 @@ def asked(model: Path, work: Path, processes: int, placement: Placement, precisi
         script,
     ]
     arguments: list[str | Path] = [model, work / "store", placement.value, precision, answers]
-    done = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True, env=dict(os.environ))
+    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads((answers / f"{rank}.json").read_text()) for rank in range(processes)]
 
