@@ -57,6 +57,7 @@ def run(trial: Trial) -> None:
     kept = Shards(trial.store, trial.data, process, placement)
     scorer = Scorer(trainee, tokenizer_of(files), process.device, TYPES[work.precision], keeper=kept)
     asked = [ask(suite, scorer) for suite in opened]
+    process.peers.gather(None)  # all have read what is kept, which goes when the result is there
     if process.rank == 0:
         _commit(trial, scores, asked, scorer, trainee, process, started)
         kept.forget()
