@@ -9,10 +9,9 @@ choices once for a question.
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import median
 
-from benchmarks.outcome import Outcome, spread
-from benchmarks.scoring import Given, require_same
+from benchmarks.outcome import Outcome
+from benchmarks.scoring import Given, in_turn, outcome
 
 from evaluation_data import lm_eval_python
 from real_items import questions
@@ -22,7 +21,6 @@ PEER = ()
 TASKS = ("hellaswag", "arc_easy", "arc_challenge", "piqa")
 ITEMS = {10: 40, 0: 250}
 """By examples."""
-ROUNDS = 3
 GOALS = {10: 4.0, 0: 1.3}
 
 
@@ -36,13 +34,4 @@ def run(folder: Path, peer: Path) -> Outcome:  # noqa: ARG001 - its environment 
 
 def _compared(folder: Path, python: Path, shots: int) -> Outcome:
     given = Given.of(folder, [q for task in TASKS for q in questions(task, ITEMS[shots], shots)])
-    batch = given.best_batch(python)
-    ours, theirs = [], []
-    for number in range(ROUNDS):
-        mine, other = given.ours(), given.theirs(python, batch)
-        require_same(given, mine, other)
-        ours.append(mine.cpu_seconds)
-        theirs.append(other.cpu_seconds)
-        print(f"{shots}-shot, round {number + 1}: ours {ours[-1]:.2f} CPU s, lm-eval {theirs[-1]:.2f} CPU s")
-    ratio = median(a / b for a, b in zip(theirs, ours, strict=True))
-    return Outcome(f"{spread(ours)} CPU s", f"{spread(theirs)} CPU s", ratio, f"≥ {GOALS[shots]:g}x")
+    return outcome(*in_turn(given, python, given.best_batch(python), f"{shots}-shot, "), GOALS[shots])

@@ -16,9 +16,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmarks.outcome import ROOT, measured
+from benchmarks.outcome import ROOT, Outcome, measured, spread
 
 from cpt_trainer.evaluate.requests import Pair, Question
 from tiny_model import scorer_of, trained_llama
@@ -31,6 +32,7 @@ LLAMA: dict[str, Any] = {
     "num_key_value_heads": 8,
     "initializer_range": 0.06,
 }
+ROUNDS = 3
 BATCHES = (1, 8, 32)
 """Of the peer; the fastest counts."""
 FEW = 5
@@ -94,6 +96,24 @@ class Given:
         logprobs = iter([logprob for logprob, _ in json.loads(answers.read_text())["pairs"]])
         rows = [[next(logprobs) for _ in question.pairs] for question in self.questions]
         return Told(done.answer["cpuSeconds"], rows)
+
+
+def in_turn(given: Given, python: Path, batch: int, label: str = "") -> tuple[list[float], list[float]]:
+    """CPU seconds of ours and of the peer, round by round."""
+    ours, theirs = [], []
+    for number in range(ROUNDS):
+        mine, other = given.ours(), given.theirs(python, batch)
+        require_same(given, mine, other)
+        ours.append(mine.cpu_seconds)
+        theirs.append(other.cpu_seconds)
+        print(f"{label}round {number + 1}: ours {ours[-1]:.2f} CPU s, lm-eval {theirs[-1]:.2f} CPU s")
+    return ours, theirs
+
+
+def outcome(ours: Sequence[float], theirs: Sequence[float], goal: float) -> Outcome:
+    """The ratio is the median of the rounds' ratios."""
+    ratio = median(a / b for a, b in zip(theirs, ours, strict=True))
+    return Outcome(f"{spread(ours)} CPU s", f"{spread(theirs)} CPU s", ratio, f"≥ {goal:g}x")
 
 
 def require_same(given: Given, ours: Told, theirs: Told) -> None:

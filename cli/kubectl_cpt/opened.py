@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from cpt_trainer.errors import TrainerExit
@@ -28,10 +29,5 @@ def address_of(store: str, environment: Mapping[str, str], source_root: Path | N
     """Of --store, with all that the environment says about S3."""
     if source_root and not source_root.is_dir():
         raise CliError(f"--source-root {source_root}: no such folder")
-    is_s3 = "://" in store
-    return Address(
-        uri=store.rstrip("/") if is_s3 else str(Path(store).absolute()),
-        endpoint=environment.get("AWS_ENDPOINT_URL_S3"),
-        path_style=environment.get("CPT_STORE_PATH_STYLE", "true") != "false",
-        sources=str(source_root.absolute()) if source_root else environment.get("CPT_SOURCES"),
-    )
+    address = Address.of(store.rstrip("/") if "://" in store else str(Path(store).absolute()), environment)
+    return replace(address, sources=str(source_root.absolute())) if source_root else address

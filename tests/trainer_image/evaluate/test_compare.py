@@ -151,7 +151,7 @@ class TestTable:
         """Suite, scoring and rows come back."""
         table = make_table(SUITE, answers(1, 5))
         rows = [make_row(task, n, right) for task in ("cloze", "other") for n, right in enumerate(answers(1, 5))]
-        output = write_suite_table(FolderStore(tmp_path), "data/", table.about, rows)
+        output = write_suite_table(FolderStore(tmp_path), "data/", table.about, suite_items("small", rows))
         read = read_suite_table((tmp_path / "data" / output.key).read_bytes(), output.key)
         assert read.about == table.about
         assert read.suite.digest == SUITE.digest
@@ -165,7 +165,7 @@ class TestTable:
         rows = [make_row(task, n, correct=True) for task in ("cloze", "other") for n in range(5)]
         del rows[lost]
         with pytest.raises(DataError, match=reason):
-            write_suite_table(FolderStore(tmp_path), "", make_about(SUITE, 5), rows)
+            write_suite_table(FolderStore(tmp_path), "", make_about(SUITE, 5), suite_items("small", rows))
 
     def test_foreign(self, tmp_path: Path) -> None:
         """A table of something else."""
@@ -243,7 +243,7 @@ class TestCommands:
         for seed in (1, 2):
             store = FolderStore(tmp_path / str(seed))
             rows = [make_row(task, n, r) for task in ("cloze", "other") for n, r in enumerate(answers(seed, 50))]
-            output = write_suite_table(store, "", make_about(SUITE, 50), rows)
+            output = write_suite_table(store, "", make_about(SUITE, 50), suite_items("small", rows))
             paths.append(str(tmp_path / str(seed) / output.key))
         ended = self.run("compare", *paths)
         assert ended.returncode == 0, ended.stderr

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from cpt_api.exits import ExitCode
 from cpt_api.result import Result
@@ -22,8 +21,8 @@ from cpt_trainer.sources import list_files
 from cpt_trainer.store import Address, open_address
 from cpt_trainer.tables import read_items
 from cpt_trainer.trial import Trial
-from tiny_model import CONFIG, tiny_llama
-from trainer_image.kit import EOS, Lab, descendants, text
+from tiny_model import CONFIG, tiny_llama, trained_llama
+from trainer_image.kit import Lab, descendants, text
 
 pytestmark = pytest.mark.processes
 
@@ -87,8 +86,8 @@ groups:
 def lab(tmp_path: Path) -> Lab:
     """A base, and items of the user."""
     lab = Lab(tmp_path)
-    tiny_llama(tmp_path / "sources/model", vocab_size=320)
-    (tmp_path / "sources/model/tokenizer.json").write_text(_tokenizer())
+    # one whose tokenizer knows letters
+    trained_llama(tmp_path / "sources/model", [text(seed, 200) + " A B C D" for seed in range(5)], vocabulary=320)
     tiny_llama(tmp_path / "sources/wordy")
     folder = tmp_path / "sources/items"
     folder.mkdir()
@@ -101,21 +100,6 @@ def lab(tmp_path: Path) -> Lab:
     (folder / "ours.yaml").write_text(SUITE)
     (folder / "cloze.yaml").write_text(CLOZE)
     return lab
-
-
-def _tokenizer() -> str:
-    """Of bytes and some words: one that knows letters."""
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=[EOS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    made.train_from_iterator([text(seed, 200) + " A B C D" for seed in range(5)], trainer)
-    return str(made.to_str())
 
 
 def _choices(number: int) -> Item:
@@ -131,10 +115,14 @@ def _text(number: int) -> Item:
     return Item(id=str(number), fields={"question": " ".join(words[:9])}, answers=(" ".join(words[9:]),))
 
 
+def suites(lab: Lab, name: str) -> list[dict[str, Any]]:
+    """That one, with the user's items."""
+    return [{"suite": name, "items": {"uri": URI, "digest": list_files(lab.store, URI).digest}}]
+
+
 def evaluation(lab: Lab, attempt: int = 1, **changes: Any) -> Trial:
     """Of the base, on the user's suite."""
-    items = {"uri": URI, "digest": list_files(lab.store, URI).digest}
-    work = {"model": lab.reference("model"), "suites": [{"suite": "ours", "items": items}]}
+    work = {"model": lab.reference("model"), "suites": suites(lab, "ours")}
     return lab.spec({"type": "Evaluate", "evaluate": work | changes}, attempt)
 
 
@@ -199,10 +187,8 @@ def test_ranks_and_a_kill_do_not_show(lab: Lab) -> None:
 def test_beside_held_out_text(lab: Lab) -> None:
     """Both in one trial; the text's score is what it is alone."""
     held_out, model = lab.dataset("python"), lab.reference("wordy")
-    items = {"uri": URI, "digest": list_files(lab.store, URI).digest}
-    suites = [{"suite": "cloze", "items": items}]
     alone = lab.evaluate([held_out], model=model)
-    both = lab.evaluate([held_out], model=model, suites=suites)
+    both = lab.evaluate([held_out], model=model, suites=suites(lab, "cloze"))
     assert (lab.run(alone), lab.run(both)) == (ExitCode.COMMITTED, ExitCode.COMMITTED)
     assert lab.result(both).held_out == lab.result(alone).held_out
     assert len(lab.result(both).suites) == 1
@@ -213,14 +199,12 @@ class TestRefused:
 
     def test_unknown_suite(self, lab: Lab) -> None:
         """Neither shipped nor beside the items."""
-        items = {"uri": URI, "digest": list_files(lab.store, URI).digest}
-        trial = evaluation(lab, suites=[{"suite": "mmlux", "items": items}])
+        trial = evaluation(lab, suites=suites(lab, "mmlux"))
         assert "there is no suite 'mmlux'" in failed(lab, trial, ExitCode.DATA)
 
     def test_missing_task(self, lab: Lab) -> None:
         """A shipped suite whose items are not there."""
-        items = {"uri": URI, "digest": list_files(lab.store, URI).digest}
-        trial = evaluation(lab, suites=[{"suite": "mmlu", "items": items}])
+        trial = evaluation(lab, suites=suites(lab, "mmlu"))
         assert "names no items 'mmlu'" in failed(lab, trial, ExitCode.DATA)
 
     def test_bad_suite(self, lab: Lab) -> None:

@@ -155,11 +155,10 @@ def _parse(words: Sequence[str], environment: Environment) -> tuple[str, Trial]:
     uri = options.store or environment.get("CPT_STORE")
     if not uri:
         raise ConfigError("no store: name one with --store or in CPT_STORE")
-    path_style = environment.get("CPT_STORE_PATH_STYLE", "true") != "false"
     port = environment.get("CPT_METRICS_PORT")
     trial = Trial(
         document,
-        open_address(Address(uri, environment.get("AWS_ENDPOINT_URL_S3"), path_style, environment.get("CPT_SOURCES"))),
+        open_address(Address.of(uri, environment)),
         environment.get("CPT_POD_UID", ""),
         int(port) if port else None,
     )

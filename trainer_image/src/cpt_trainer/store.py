@@ -18,7 +18,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -80,6 +80,16 @@ class Address:
     """`endpoint/bucket/key`, which every S3 understands, or `bucket.endpoint/key`."""
     sources: str | None = None
     """A folder that stands for S3 where users' own files are read: s3://bucket/key is FOLDER/key there."""
+
+    @classmethod
+    def of(cls, uri: str, environment: Mapping[str, str]) -> Address:
+        """With all that the environment says about S3."""
+        return cls(
+            uri=uri,
+            endpoint=environment.get("AWS_ENDPOINT_URL_S3"),
+            path_style=environment.get("CPT_STORE_PATH_STYLE", "true") != "false",
+            sources=environment.get("CPT_SOURCES"),
+        )
 
 
 class Store(Protocol):

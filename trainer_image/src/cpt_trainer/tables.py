@@ -273,6 +273,15 @@ def notes_of(data: bytes, key: str) -> dict[str, str]:
     return {name.decode(): note.decode() for name, note in metadata.items()}
 
 
+def first_difference(one: Items, other: Items, names: Iterable[str]) -> tuple[str, int] | None:
+    """The first of these columns in which two tables of one length differ, and the first row where they do."""
+    for name in names:
+        rows = np.flatnonzero(getattr(one, name) != getattr(other, name))
+        if len(rows):
+            return name, int(rows[0])
+    return None
+
+
 _NAMES = tuple(field.name for field in fields(Items))
 
 

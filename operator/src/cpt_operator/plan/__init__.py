@@ -260,8 +260,7 @@ def _stages(looked: Looked, found: _Found) -> tuple[StageStatus, ...]:
     can_run = True
     for name, _, stage in found.named:
         state = "Decided" if stage.decided else "Running" if can_run else "Waiting"
-        remedy = stage.remedy if isinstance(stage, Sweep | mixsweep.MixSweep | Scaling) else ""
-        reason = _words([stage.sentence, remedy, *stage.failures])
+        reason = _words([stage.sentence, stage.remedy, *stage.failures])
         stages.append(StageStatus(name=name, state=state, decision=stage.decision, reason=reason))
         can_run = stage.decided
     return tuple(stages)

@@ -48,8 +48,6 @@ class Scaling(StageState):
     """Of models, by the Evaluate trial of their base."""
     course: Course | None = None
     """What is repeated; None while that is open, and where nothing is."""
-    remedy: str = ""
-    """What to do about models whose training diverged; empty where there is none."""
 
 
 NOTHING = Scaling(sentence="no arm is better than the base: there is nothing to repeat", decided=True)

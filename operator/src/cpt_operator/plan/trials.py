@@ -16,7 +16,7 @@ GPU_TYPES = frozenset({TrialType.TRAIN, TrialType.EVALUATE})
 
 
 def sized(resources: Resources, trial_type: TrialType) -> Resources:
-    """As the verb can use them: only training has several processes, and only a model needs a GPU."""
+    """As a plan asks for them: several processes for training alone, and a GPU where there is a model."""
     if trial_type is TrialType.TRAIN:
         return resources
     gpus = resources.gpus_per_node

@@ -101,6 +101,8 @@ class StageState:
     """What failed for good, what was refused or left out, in words."""
     obstacle: str | None = None
     """Why it cannot be decided."""
+    remedy: str = ""
+    """What to do about training that diverged; empty where there is none."""
     tokens_ahead: Tokens = NO_TOKENS
     """That trials which are not known yet train at most."""
 

@@ -12,15 +12,13 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-
 from cpt_api.result import HeldOutScore, Outcome, Result
 from cpt_api.trial import DecideWork, DecisionMetric, TrialRef, TrialType
 from cpt_api.values import Digest
 from cpt_trainer.decide.document import Scores
 from cpt_trainer.decide.estimates import TextSums, text_sums
 from cpt_trainer.errors import DamagedError, DataError
-from cpt_trainer.tables import Items, from_parquet
+from cpt_trainer.tables import Items, first_difference, from_parquet
 from cpt_trainer.trial import Trial, known
 
 _THREADS = 16
@@ -38,7 +36,6 @@ def read_models(trial: Trial, work: DecideWork) -> dict[Digest, Scores | None]:
     baseline = known(work.baseline)
     result = trial.result_of(baseline, TrialType.EVALUATE)
     expected = {text: _read(trial, result, text) for text in texts}
-
     theirs = _theirs(work)
 
     def read(digest: Digest) -> Scores | None:
@@ -128,10 +125,9 @@ def _score(result: Result, text: Digest) -> HeldOutScore:
 def _require_equal_items(items: Items, expected: Items, what: str, columns: Sequence[str]) -> None:
     if len(items) != len(expected):
         raise DataError(f"{what}: {len(items)} and {len(expected)} items cannot be paired: score both on the same text")
-    for name in columns:
-        here, there = getattr(items, name), getattr(expected, name)
-        for row in np.flatnonzero(here != there)[:1]:
-            raise DataError(
-                f"{what}: {name} of row {row} is {here[row]} and {there[row]}: score both on the same text by the same "
-                "version"
-            )
+    if different := first_difference(items, expected, columns):
+        name, row = different
+        here, there = getattr(items, name)[row], getattr(expected, name)[row]
+        raise DataError(
+            f"{what}: {name} of row {row} is {here} and {there}: score both on the same text by the same version"
+        )

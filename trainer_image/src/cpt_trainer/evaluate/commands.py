@@ -87,5 +87,4 @@ def _compare(options: argparse.Namespace, environment: Mapping[str, str]) -> Non
 
 
 def _open(uri: str, environment: Mapping[str, str]) -> Store:
-    path_style = environment.get("CPT_STORE_PATH_STYLE", "true") != "false"
-    return open_address(Address(uri, environment.get("AWS_ENDPOINT_URL_S3"), path_style))
+    return open_address(Address.of(uri, environment))

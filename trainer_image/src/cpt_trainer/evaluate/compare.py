@@ -21,15 +21,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
 from cpt_trainer.decide.estimates import Estimated, rounded
 from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.group import Leaf, gain, leaves, of_category, score, task_leaf
 from cpt_trainer.evaluate.suite import Measure, Suite
 from cpt_trainer.evaluate.suite_table import SuiteTable
 from cpt_trainer.evaluate.task import Format, Metric, Task
-from cpt_trainer.tables import Items
+from cpt_trainer.tables import Items, first_difference
 
 _SAME = ("suite", "task", "item", "item_hash", "prompt_hash", "stratum", "cluster", "gold", "bytes")
 """What must be equal in two tables that are compared."""
@@ -167,10 +165,9 @@ def _fingerprints(a: dict[str, str | int], b: dict[str, str | int]) -> Iterator[
 
 
 def _require_equal_rows(a: Items, b: Items) -> None:
-    for name in _SAME:
-        ours, theirs = getattr(a, name), getattr(b, name)
-        for row in np.flatnonzero(ours != theirs)[:1]:
-            raise DataError(
-                f"task {a.task[row]}, item {a.item[row]}: {name} is {ours[row]} in A and {theirs[row]} in B: evaluate "
-                "both on the same items by the same version"
-            )
+    if different := first_difference(a, b, _SAME):
+        name, row = different
+        raise DataError(
+            f"task {a.task[row]}, item {a.item[row]}: {name} is {getattr(a, name)[row]} in A and "
+            f"{getattr(b, name)[row]} in B: evaluate both on the same items by the same version"
+        )

@@ -118,7 +118,7 @@ class Encoder:
             begin, scored = NOTHING, scored - 1
         if scored < 1:
             raise DataError(
-                f"{_name(whose)}: its continuation {pair.continuation!r} has no token of its own behind its context; "
+                f"{whose.name}: its continuation {pair.continuation!r} has no token of its own behind its context; "
                 "a continuation begins where a word does, with its space"
             )
         tokens = np.concatenate([begin, whole])
@@ -136,7 +136,7 @@ class Encoder:
         too_many = max(0, length - self._context_tokens)
         if too_many and (needed > self._context_tokens or not self._truncate):
             raise DataError(
-                f"{_name(whose)}: {length} tokens, the model sees {self._context_tokens}: fewer shots, or allow the "
+                f"{whose.name}: {length} tokens, the model sees {self._context_tokens}: fewer shots, or allow the "
                 "suite to cut prompts at their beginning"
             )
         return too_many
@@ -144,7 +144,7 @@ class Encoder:
     def _require_one_start(self, text: str, whose: Question | Completion) -> None:
         if text.startswith(self._start_text):
             raise DataError(
-                f"{_name(whose)}: its prompt begins with {self._start_text!r}, which would stand there twice: it is "
+                f"{whose.name}: its prompt begins with {self._start_text!r}, which would stand there twice: it is "
                 "added where the model was trained with it"
             )
 
@@ -158,7 +158,3 @@ def _moved(pair: Pair) -> Pair:
 def _texts_of(pairs: Sequence[Pair]) -> list[str]:
     """Each once: a context that choices share comes first."""
     return list(dict.fromkeys(text for pair in pairs for text in (pair.context, pair.context + pair.continuation)))
-
-
-def _name(whose: Question | Completion) -> str:
-    return f"{whose.task}/{whose.item}"

@@ -108,7 +108,7 @@ def _write(state: _Writing, voice: Voice, step: Step, completions: Sequence[Comp
             continue
         if token == _NOT_FINITE:
             raise DataError(
-                f"{completions[row].task}/{completions[row].item}: the model does not give finite numbers; its "
+                f"{completions[row].name}: the model does not give finite numbers; its "
                 "training diverged, or its weights are damaged"
             )
         state.answers[row].append(token)

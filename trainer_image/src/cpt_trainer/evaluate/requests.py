@@ -21,24 +21,32 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """An item whose choices, or whose one right answer, are scored by log-probability."""
+class Request:
+    """What is asked about one item."""
 
     task: str
     item: str
     prefix_group: str
-    """Questions of one group begin with the same shots; how many tokens they share is found by the scorer."""
+    """Requests of one group begin with the same shots; how many tokens they share is found by the scorer."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.task}/{self.item}"
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Request):
+    """An item whose choices, or whose one right answer, are scored by log-probability."""
+
     pairs: tuple[Pair, ...]
     """One per choice. Mostly with one context; a task that fills the choice into the context has several."""
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(Request):
     """An item that is answered by greedy generation."""
 
-    task: str
-    item: str
-    prefix_group: str
     context: str
     stop: tuple[str, ...]
     """The answer ends before the first of these."""

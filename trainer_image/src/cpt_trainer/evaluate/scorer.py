@@ -126,11 +126,11 @@ class Scorer:
         found: list[dict[int, Likelihood]] = [{} for _ in questions]
         for number, pair, logprob, tokens, greedy in rows:
             if pair in found[number]:
-                raise DataError(f"{_name(questions[number])}: pair {pair} was scored twice")
+                raise DataError(f"{questions[number].name}: pair {pair} was scored twice")
             found[number][pair] = Likelihood(logprob, tokens, greedy)
         for question, scores in zip(questions, found, strict=True):
             if len(scores) != len(question.pairs):
-                raise DataError(f"{_name(question)}: {len(scores)} of {len(question.pairs)} pairs were scored")
+                raise DataError(f"{question.name}: {len(scores)} of {len(question.pairs)} pairs were scored")
         self._cut_prompts += sum(any(pair.dropped for pair in pairs) for pairs in encoded)
         self._work += sum((block.work for block in blocks), prefix_work(blocks))
         return [tuple(scores[pair] for pair in range(len(scores))) for scores in found]
@@ -148,7 +148,7 @@ class Scorer:
         for one, likelihood in likelihoods(asked, found_2A):
             if not math.isfinite(likelihood.logprob):
                 raise DataError(
-                    f"{_name(questions[one.question])}: the log-probability of choice {one.pair} is "
+                    f"{questions[one.question].name}: the log-probability of choice {one.pair} is "
                     f"{likelihood.logprob}: this model does not give finite numbers; its training diverged, or its "
                     "weights are damaged"
                 )
@@ -218,7 +218,3 @@ class Scorer:
 def _keep(decoder: Any, tokens_1T: torch.Tensor, memory: Memory) -> None:
     positions_1T = torch.arange(tokens_1T.shape[1], device=tokens_1T.device)[None]
     decoder(input_ids=tokens_1T, position_ids=positions_1T, use_cache=False, memory=memory)
-
-
-def _name(request: Question | Completion) -> str:
-    return f"{request.task}/{request.item}"

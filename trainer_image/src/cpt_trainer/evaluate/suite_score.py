@@ -111,7 +111,7 @@ def publish(trial: Trial, asked: Asked, scorer: Scorer) -> tuple[SuiteScore, lis
     )
     items = suite_items(suite.name, asked.rows)
     warnings = gate(suite, items)
-    table = write_suite_table(trial.store, trial.data, about, asked.rows)
+    table = write_suite_table(trial.store, trial.data, about, items)
     prompts = write_prompts(trial.store, trial.data, suite, asked.tasks)
     found = [(group, score(leaves(suite, group, items))) for group in suite.groups]
     published = SuiteScore(

@@ -1,6 +1,6 @@
 """The item table of a suite: rows, and beside them all that is needed to understand and to compare them.
 
-    output = write_suite_table(store, trial.data, about, rows)
+    output = write_suite_table(store, trial.data, about, items)
     table = read_suite_table(data, "tables/mmlu-4be1c0a9d2f3.parquet")
     table.about.suite, table.about.scoring, table.items
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -34,7 +34,7 @@ from cpt_trainer.evaluate.requests import Completion
 from cpt_trainer.evaluate.suite import Suite
 from cpt_trainer.evaluate.task import TaskName
 from cpt_trainer.store import Store
-from cpt_trainer.tables import Items, Row, from_parquet, notes_of, suite_items, write_items
+from cpt_trainer.tables import Items, from_parquet, notes_of, write_items
 
 NOTE = "cpt"
 """Where it stands among the notes of the file."""
@@ -98,9 +98,8 @@ class SuiteTable:
         return self.about.suite
 
 
-def write_suite_table(store: Store, prefix: str, about: About, rows: Sequence[Row]) -> Output:
+def write_suite_table(store: Store, prefix: str, about: About, items: Items) -> Output:
     """Write `<prefix>tables/<suite>-<hash>.parquet`; raises DataError when an item is missing."""
-    items = suite_items(about.suite.name, rows)
     _require_complete(about, items, f"suite {about.suite.name}")
     return write_items(store, prefix, about.suite.name, items, {NOTE: canonical_json(about.to_dict()).decode()})
 
