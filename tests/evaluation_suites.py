@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cpt_api.model import sha256
-from cpt_trainer.evaluate.items import Item, ItemFile, ItemSet
+from cpt_trainer.evaluate.items import Item, ItemFile, ItemSet, write_items, write_manifest
 from cpt_trainer.evaluate.requests import Likelihood
 from cpt_trainer.evaluate.suite import Suite
 from cpt_trainer.evaluate.suite_table import About, SuiteTable
 from cpt_trainer.evaluate.task import Task
+from cpt_trainer.store import Address, open_address
 from cpt_trainer.tables import Row, suite_items
 
 LETTERS: dict[str, Any] = {
@@ -80,6 +83,35 @@ def suite_text(suite: Suite) -> str:
 def said(*logprobs: float, tokens: int = 1) -> tuple[Likelihood, ...]:
     """About the choices of an item."""
     return tuple(Likelihood(logprob, tokens, logprob == max(logprobs)) for logprob in logprobs)
+
+
+QUIZ = """
+name: quiz
+version: 1
+description: Which word comes next; the right answer's text is scored too.
+tasks:
+  - {name: next, items: next, format: Cloze, metric: AccuracyPerByte, prompt: "{question}"}
+groups:
+  - name: accuracy
+    categories: [{name: all, benchmarks: [{task: next}]}]
+  - name: bits-per-byte
+    measure: BitsPerByte
+    categories: [{name: all, benchmarks: [{task: next}]}]
+"""
+
+
+def write_quiz(folder: Path, items: int = 40) -> None:
+    """A suite of the user's own with its items: made-up words, the second of two is right."""
+    folder.mkdir()
+    store = open_address(Address(str(folder)))
+    made = [_next_word(random.Random(number), number) for number in range(items)]
+    write_manifest(store, "", [write_items(store, "", "next", made, "made up")])
+    (folder / "quiz.yaml").write_text(QUIZ)
+
+
+def _next_word(chance: random.Random, number: int) -> Item:
+    words = ["".join(chance.choices("abcdefgh", k=4)) for _ in range(6)]
+    return Item(id=str(number), fields={"question": " ".join(words[:4])}, choices=tuple(words[4:]), gold=1)
 
 
 FINGERPRINT: dict[str, str | int] = {"precision": "Float32", "attention": "sdpa", "blockTokens": 8192}

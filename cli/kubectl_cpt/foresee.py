@@ -26,6 +26,7 @@ from cpt_api.result import (
     DurationArm,
     DurationChoice,
     Estimate,
+    GroupScore,
     HeldOutScore,
     Judgement,
     MixArm,
@@ -42,12 +43,14 @@ from cpt_api.result import (
     ScreenedArm,
     SoupArm,
     SoupChoice,
+    SuiteScore,
     Verdict,
 )
 from cpt_api.trial import (
     CPTTrialSpec,
     DecideWork,
     EvaluateWork,
+    Measure,
     PreflightWork,
     PrepareWork,
     Question,
@@ -187,7 +190,10 @@ def _products(spec: CPTTrialSpec, *, hopeful: bool) -> dict[str, Any]:
                 "held_out": tuple(_score(text.digest) for text in texts if text.digest),
             }
         case EvaluateWork() as work:
-            return {"held_out": tuple(_score(text.digest) for text in work.texts if text.digest)}
+            return {
+                "held_out": tuple(_score(text.digest) for text in work.texts if text.digest),
+                "suites": tuple(_suite(asked.suite) for asked in work.suites or ()),
+            }
         case DecideWork() as work:
             return {"decision": _IMAGINED[work.question](work, hopeful)}
         case _:
@@ -196,6 +202,13 @@ def _products(spec: CPTTrialSpec, *, hopeful: bool) -> dict[str, Any]:
 
 def _score(text: Digest) -> HeldOutScore:
     return HeldOutScore(text=text, bits_per_byte=1.0, standard_error=0.0, documents=1, bytes=1, table="imagined")
+
+
+def _suite(suite: str) -> SuiteScore:
+    """What it averages changes no plan."""
+    group = GroupScore(group="imagined", measure=Measure.ACCURACY, value=0.0, standard_error=0.0)
+    nothing = sha256(b"imagined")
+    return SuiteScore(suite=suite, digest=nothing, fingerprint=nothing, groups=(group,), items=1, table="imagined")
 
 
 def _screening(work: DecideWork, hopeful: bool) -> Decision:

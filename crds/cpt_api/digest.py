@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 
 from cpt_api import PROTOCOL
 from cpt_api.model import Model, canonical_json, sha256
-from cpt_api.trial import CPTTrialSpec, DatasetArms, Phase, Source, TrialRef
+from cpt_api.trial import CPTTrialSpec, DatasetArms, Phase, Source, SuiteGroup, TrialRef
 from cpt_api.values import Digest
 
 
@@ -44,6 +44,11 @@ def mix_digest(phases: Iterable[Phase]) -> Digest:
     Equal for the same data in the same proportions, whatever people call it and in whatever order they list it.
     """
     return sha256(canonical_json([phase.identity() for phase in phases]))
+
+
+def group_digest(group: SuiteGroup) -> Digest:
+    """What stands for a suite's number where a held-out text has the digest of its Prepare trial."""
+    return sha256(canonical_json(group.identity()))
 
 
 def subject_digest(entry: DatasetArms) -> Digest:

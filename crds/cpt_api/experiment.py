@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from cpt_api.conditions import Condition
 from cpt_api.model import Model, Name, Text, Uri
@@ -21,6 +21,7 @@ from cpt_api.trial import (
     OptimizerName,
     Precision,
     Resources,
+    SuiteName,
 )
 from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
 
@@ -88,11 +89,10 @@ class Replay(Model):
     """Its share of every mix; "0.05" when absent."""
 
 
-class Suite(StrEnum):
-    """What a model is scored on."""
-
-    HELD_OUT = "Heldout"
-    """Bits per byte on text that nothing trains on."""
+HELD_OUT = "Heldout"
+"""The suite that is bits per byte on text which nothing trains on."""
+Suite = Annotated[str, StringConstraints(pattern=r"^(Heldout|[a-z0-9]+([-.][a-z0-9]+)*)$", max_length=63)]
+"""HELD_OUT, or a suite of benchmarks."""
 
 
 class HeldOutText(Model):
@@ -110,26 +110,30 @@ class Target(Model):
     """What shall improve."""
 
     suite: Suite
-    """The suite."""
+    """Heldout: bits per byte of text that nothing trains on. Else a suite of benchmarks, such as mmlu or gauntlet-v0.2,
+    or one of your own; its items lie at `itemsUri`."""
     data: Annotated[tuple[HeldOutText, ...], Field(max_length=16)] | None = None
     """Heldout: texts of their own."""
     datasets: Annotated[tuple[Name, ...], Field(max_length=16)] | None = None
     """Heldout: names of datasets, or of the replay dataset, whose held-out part is meant."""
     minimum_effect: Amount | None = None
-    """The smallest gain worth having, in bits per byte; "0.02" when absent."""
+    """The smallest gain worth having: in bits per byte, "0.02" when absent; where a share of right answers decides,
+    as such a share, "0.01" when absent."""
 
 
 class Retention(Model):
     """What must not get worse."""
 
     suite: Suite
-    """The suite."""
+    """Heldout: bits per byte of text that nothing trains on. Else a suite of benchmarks, such as mmlu or gauntlet-v0.2,
+    or one of your own; its items lie at `itemsUri`."""
     data: Annotated[tuple[HeldOutText, ...], Field(max_length=16)] | None = None
     """Heldout: texts of their own."""
     datasets: Annotated[tuple[Name, ...], Field(max_length=16)] | None = None
     """Heldout: names of datasets, or of the replay dataset, whose held-out part is meant."""
     margin: Amount | None = None
-    """The loss that is still accepted, in bits per byte; "0.02" when absent."""
+    """The loss that is still accepted: in bits per byte, "0.02" when absent; where a share of right answers decides,
+    as such a share, "0.01" when absent."""
 
 
 class Evaluation(Model):
@@ -139,6 +143,11 @@ class Evaluation(Model):
     """What shall improve."""
     retention: Retention | None = None
     """What must not get worse."""
+    items_uri: Uri | None = None
+    """Where the items of suites lie: a folder that `cpt-trainer evaluate --fetch-items` has made."""
+    also: Annotated[tuple[SuiteName, ...], Field(min_length=1, max_length=8)] | None = None
+    """Further suites, on which the base and what the recipe ends with are scored last: the report shows them, and they
+    decide nothing."""
     every_tokens: Tokens | None = None
     """Score running trials in between, for curves."""
 
@@ -436,7 +445,7 @@ class DatasetStatus(Model):
     best_learning_rate: LearningRate | None = None
     """The chosen rate."""
     effect: Annotated[str, Field(max_length=32)] | None = None
-    """Gain on the target, bits per byte: against the base, after screening against the control."""
+    """Gain on the target, in bits per byte or points: against the base, after screening against the control."""
     optimal_tokens: Tokens | None = None
     """The chosen duration."""
     interval: Annotated[str, Field(max_length=64)] | None = None
@@ -464,7 +473,7 @@ class ModelStatus(Model):
     target: Annotated[str, Field(max_length=32)] | None = None
     """Score on the target after; absent where nothing was trained, and where it diverged."""
     gain: Annotated[str, Field(max_length=32)] | None = None
-    """Bits per byte saved."""
+    """Bits per byte saved, or points gained."""
     interval: Annotated[str, Field(max_length=64)] | None = None
     """Of the gain, 95 %."""
     compute_equivalent: Annotated[str, Field(max_length=64)] | None = None
@@ -485,7 +494,7 @@ class Best(Model):
     tokens: Tokens
     """Its total tokens."""
     target: Annotated[str, Field(max_length=32)]
-    """Score on the target."""
+    """Score on the target: bits per byte, or points."""
     target_interval: Annotated[str, Field(max_length=64)] | None = None
     """95 %."""
     retention: Annotated[str, Field(max_length=32)] | None = None

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from cpt_api.digest import input_digests
 from cpt_api.layout import PROGRESS_MAX_BYTES, RESULT_MAX_BYTES
 from cpt_api.model import Model, Name, Text, Uri
-from cpt_api.trial import PROXY_DATASETS_MAX, CPTTrialSpec, InputKind, Question, SuiteName, TrialType
+from cpt_api.trial import PROXY_DATASETS_MAX, CPTTrialSpec, InputKind, Measure, Question, SuiteName, TrialType
 from cpt_api.values import Amount, Digest, LearningRate, Share, Tokens
 
 M = TypeVar("M", bound=Model)
@@ -33,7 +33,8 @@ def _relative(key: str) -> str:
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 BITS_MAX = 1e9
 Bits = Annotated[float, Field(allow_inf_nan=False, ge=-BITS_MAX, le=BITS_MAX)]
-"""Bits per byte, or a difference of such; bounded, so that it has a short text in every status."""
+"""A score in a decision's unit, or a difference of such: bits per byte, or points that are missing from a hundred, so
+that lower is better; bounded, so that it has a short text in every status."""
 Count = Annotated[int, Field(ge=0, le=2**53)]
 """What a status can hold as a 64-bit integer, and JavaScript as a number."""
 Ratio = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e12)]
@@ -85,7 +86,7 @@ class GroupScore(Model):
 
     group: Annotated[str, Field(max_length=63)]
     """Which; the suite's first is its score."""
-    measure: Literal["Accuracy", "BitsPerByte"]
+    measure: Measure
     """The first is a share of right answers, above what guessing gives where the suite says so; the second falls."""
     value: Bits
     """The nested mean."""

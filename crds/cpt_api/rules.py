@@ -21,6 +21,7 @@ from cpt_api.experiment import (
     CPTExperimentSpec,
     Dataset,
     DurationSweep,
+    Evaluation,
     LearningRateSweep,
     Mixing,
     MixSweep,
@@ -41,6 +42,7 @@ from cpt_api.trial import (
     CPTTrialSpec,
     DatasetArms,
     DecideWork,
+    DecisionMetric,
     EvaluateWork,
     MergeInput,
     ModelRef,
@@ -167,6 +169,11 @@ _HELD_OUT = Rule(
     "suite Heldout needs data (texts that nothing trains on) or datasets (names whose held-out part is meant)",
 )
 
+_TEXTS_OF_HELD_OUT = Rule(
+    "self.suite == 'Heldout' || !(has(self.data) || has(self.datasets))",
+    "data and datasets go with suite Heldout: the items of a suite of benchmarks lie at evaluation.itemsUri",
+)
+
 _WORK_BLOCKS = tuple(member.value.lower() for member in TrialType)
 
 RULES: Mapping[type[Model], tuple[Rule, ...]] = {
@@ -207,8 +214,17 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
             "sequenceLength is the length of the windows of heldOut: they go together",
         ),
     ),
-    Target: (_HELD_OUT,),
-    Retention: (_HELD_OUT,),
+    DecisionMetric: (_exactly_one("heldOut", "suite"),),
+    Target: (_HELD_OUT, _TEXTS_OF_HELD_OUT),
+    Retention: (_HELD_OUT, _TEXTS_OF_HELD_OUT),
+    Evaluation: (
+        Rule(
+            "has(self.itemsUri) == (has(self.also) || self.target.suite != 'Heldout'"
+            " || (has(self.retention) && self.retention.suite != 'Heldout'))",
+            "itemsUri is where the items of suites lie: name it for any suite but Heldout, and only then",
+            field_path=".itemsUri",
+        ),
+    ),
     # values
     Resources: (
         Rule(

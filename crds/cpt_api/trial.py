@@ -67,6 +67,15 @@ SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([-.][a-z0-9]+)
 """Such as gauntlet-v0.3."""
 
 
+class Measure(StrEnum):
+    """What a group of a suite averages."""
+
+    ACCURACY = "Accuracy"
+    """The share of right answers, by each task's metric."""
+    BITS_PER_BYTE = "BitsPerByte"
+    """What the right answers' text costs; lower is better."""
+
+
 # --- work blocks --------------------------------------------------------------------------------------------------
 
 
@@ -93,6 +102,8 @@ class PreflightInput(Model):
     """The field of a JSON line that holds the text."""
     pin: Digest | None = None
     """What the address must resolve to, where the user pinned it."""
+    suites: Annotated[tuple[SuiteName, ...], Field(min_length=1, max_length=16)] | None = None
+    """Items: suites that will be asked, whose items must all be there."""
 
 
 class BatchCheck(Model):
@@ -361,13 +372,34 @@ PROXY_DATASETS_MAX = 24
 """Of a question MixtureProxy: its merges, three for each dataset with a weight for each, must fit into a pod's spec."""
 
 
-class DecisionMetric(Model):
-    """A metric by the held-out texts that make it: the mean over texts of bits per byte."""
+class SuiteGroup(Model):
+    """One number of a suite."""
 
-    held_out: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=64)]
+    suite: SuiteName
+    """As the Evaluate trials name it."""
+    group: Annotated[str, Field(min_length=1, max_length=63)]
+    """Which of its numbers."""
+    measure: Measure
+    """What that averages, and so its unit: bits per byte, or points (right answers of a hundred)."""
+
+
+class DecisionMetric(Model):
+    """What is compared: the mean over texts of bits per byte, or a suite's number (`heldOut` or `suite`).
+
+    Inside of decisions lower is better: where points are the unit, a score is what is missing from a hundred.
+    """
+
+    held_out: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=64)] | None = None
     """Prepare trials whose held-out text is meant."""
+    suite: SuiteGroup | None = None
+    """A number of a suite."""
     threshold: Amount
-    """Minimum effect of a target, margin of a retention; in bits per byte."""
+    """Minimum effect of a target, margin of a retention; in bits per byte, or in points."""
+
+    @property
+    def texts(self) -> tuple[TrialRef, ...]:
+        """The held-out texts, none where a suite decides."""
+        return self.held_out or ()
 
 
 class Arm(Model):
@@ -429,8 +461,8 @@ class SizedModel(Model):
 
     baseline: TrialRef
     """The Evaluate trial of the base."""
-    target: Annotated[tuple[TrialRef, ...], Field(min_length=1, max_length=64)]
-    """The texts of the question's target, in that order, prepared with this model's tokenizer."""
+    target: Annotated[tuple[TrialRef, ...], Field(max_length=64)] = ()
+    """The texts of the question's target, in that order, prepared with this model's tokenizer; none of a suite."""
     retention: Annotated[tuple[TrialRef, ...], Field(max_length=64)] = ()
     """The texts of the question's retention, likewise."""
     pretraining_tokens: Tokens | None = None
@@ -545,6 +577,21 @@ class Answered(Model):
     """The Decide trials; several where one question would have been too long, or was asked again: the last counts."""
 
 
+class AlsoScored(Model):
+    """A model on suites that decide nothing."""
+
+    evaluation: TrialRef
+    """The Evaluate trial."""
+    dataset: Digest | None = None
+    """What it has read: a Prepare trial, or a mix; absent of the base."""
+    learning_rate: LearningRate | None = None
+    """Of its training."""
+    tokens: Tokens | None = None
+    """Of its training, total."""
+    weight: Share | None = None
+    """Its share in a mean with the base, where it is one."""
+
+
 class ReportWork(Model):
     """One page, figures and tables of what an experiment found. Nothing hangs on it."""
 
@@ -558,6 +605,8 @@ class ReportWork(Model):
     """The Evaluate trial of the base."""
     answered: Annotated[tuple[Answered, ...], Field(min_length=1, max_length=64)]
     """What was decided, in the order of the recipe."""
+    also: Annotated[tuple[AlsoScored, ...], Field(min_length=1, max_length=64)] | None = None
+    """What else was scored, the base first."""
 
 
 # --- how and where --------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ class World:
 
     def _scores(self, digest: Digest, work: DecideWork) -> Scores:
         def sums(metric: DecisionMetric | None) -> tuple[TextSums, ...]:
-            return tuple(self._sums(digest, _known(text)) for text in metric.held_out) if metric else ()
+            return tuple(self._sums(digest, _known(text)) for text in metric.texts) if metric else ()
 
         size = self.truth.bases.get(self.roots[digest])
         parameters = size.parameters if size and self.models[digest] is None else None

@@ -42,7 +42,7 @@ def look(trial: Trial) -> Result:
     return result
 
 
-def look_at(corpus: Corpus, kind: InputKind, uri: str, **wanted: str) -> list[tuple[str, str]]:
+def look_at(corpus: Corpus, kind: InputKind, uri: str, **wanted: str | list[str]) -> list[tuple[str, str]]:
     """Reasons and messages about one input."""
     result = look(corpus.preflight({"kind": kind, "uri": uri, **wanted}))
     assert (result.outcome is Outcome.FINDINGS) == bool(result.findings)
@@ -217,6 +217,19 @@ class TestItems:
         ((why, text),) = look_at(corpus, InputKind.ITEMS, "items")
         assert why == Why.NO_ITEMS
         assert "the manifest names qa.jsonl.gz and 0 other files that are not there" in text
+
+    def test_suites(self, corpus: Corpus) -> None:
+        """A suite that is none, and one whose items are not there; the user's own lies beside the items."""
+        put_items(corpus)
+        task = "{name: t, items: qa, format: Cloze, metric: Accuracy, prompt: '{question}'}"
+        group = "{name: g, categories: [{name: all, benchmarks: [{task: t}]}]}"
+        suite = f"{{name: ours, version: 1, description: d, tasks: [{task}], groups: [{group}]}}"
+        corpus.put("items/ours.yaml", suite.encode())
+        assert look_at(corpus, InputKind.ITEMS, "items", suites=["ours"]) == []
+        found = look_at(corpus, InputKind.ITEMS, "items", suites=["mmlu", "ours", "theirs"])
+        assert [why for why, _ in found] == [Why.NO_ITEMS, Why.NO_SUITE]
+        assert "57 of 57 tasks lack items" in found[0][1]
+        assert "there is no suite 'theirs'" in found[1][1]
 
 
 def put_items(corpus: Corpus) -> None:

@@ -162,7 +162,7 @@ class TestQuestion:
         models = work.models or ()
         assert sorted(str(model.pretraining_tokens) for model in models) == ["1T", "2T", "2T", "None"]
         assert sum(model.arm is None for model in models) == 1
-        assert all(len(model.target) == len(work.target.held_out) for model in models)
+        assert all(len(model.target) == len(work.target.texts) for model in models)
         assert {model.arm.tokens for model in models if model.arm} == {20480}
         assert [len(control.trials) for control in work.controls] == [2, 2]
 

@@ -20,6 +20,8 @@ from cpt_api.result import Finding, Outcome, ResolvedInput
 from cpt_api.trial import BatchCheck, InputKind, PreflightInput
 from cpt_trainer.errors import ConfigError, DataError, MissingError, RefusedError
 from cpt_trainer.evaluate.items import ItemFolder
+from cpt_trainer.evaluate.suite_file import suite_of
+from cpt_trainer.evaluate.task import Task
 from cpt_trainer.prepare.documents import Tally, documents_of
 from cpt_trainer.prepare.read import format_of, is_hidden, opening, texts
 from cpt_trainer.sources import Files, keep_listing, list_files
@@ -54,6 +56,7 @@ class Why(StrEnum):
     UNKNOWN_FILES = "UnknownFiles"
     NO_DOCUMENT = "NoDocument"
     NO_ITEMS = "NoItems"
+    NO_SUITE = "NoSuite"
 
 
 Trouble = tuple[Why, str]
@@ -251,7 +254,8 @@ def _first_document(files: Files, wanted: PreflightInput) -> Iterator[Trouble]:
 
 def _items(files: Files, wanted: PreflightInput) -> Iterator[Trouble]:
     try:
-        manifest = ItemFolder(files.store).manifest
+        folder = ItemFolder(files.store)
+        manifest = folder.manifest
     except (DataError, MissingError) as error:
         yield Why.NO_ITEMS, f"{wanted.uri}: {error}"
         return
@@ -263,6 +267,23 @@ def _items(files: Files, wanted: PreflightInput) -> Iterator[Trouble]:
             f"{wanted.uri}: the manifest names {missing[0]} and {len(missing) - 1} other files that are not there; "
             "copy the whole folder again",
         )
+    for name in wanted.suites or ():
+        try:
+            suite = suite_of(name, files)
+        except (ConfigError, MissingError) as error:
+            yield Why.NO_SUITE, str(error)
+            continue
+        if troubles := [str(error) for task in suite.tasks if (error := _lacking(folder, task))]:
+            yield Why.NO_ITEMS, f"suite {name}: {troubles[0]}; {len(troubles)} of {len(suite.tasks)} tasks lack items"
+
+
+def _lacking(folder: ItemFolder, task: Task) -> DataError | MissingError | None:
+    """Why the manifest does not offer what the task asks; what the files hold is read when they are asked."""
+    try:
+        folder.file_for(task)
+    except (DataError, MissingError) as error:
+        return error
+    return None
 
 
 _CHECKS: Mapping[InputKind, tuple[Check, ...]] = {

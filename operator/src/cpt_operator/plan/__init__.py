@@ -16,6 +16,8 @@ from cpt_api.result import Estimate, HeldOutScore
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import mixing as mixes
 from cpt_operator.plan import mixsweep
+from cpt_operator.plan.also import STAGE as ALSO
+from cpt_operator.plan.also import Also, plan_also
 from cpt_operator.plan.bill import operations_of
 from cpt_operator.plan.candidates import Candidate, chosen, ends
 from cpt_operator.plan.durations import STAGE as DURATIONS
@@ -23,6 +25,7 @@ from cpt_operator.plan.durations import Durations, plan_durations, tokens_at_mos
 from cpt_operator.plan.inputs import STAGE as PREFLIGHT
 from cpt_operator.plan.inputs import Inputs, Looked, plan_inputs
 from cpt_operator.plan.lengths import InvalidRecipeError
+from cpt_operator.plan.metrics import knows_metrics, units_of, unknown_metrics
 from cpt_operator.plan.mixrecipe import MixRecipe
 from cpt_operator.plan.question import STAGE as SWEEP
 from cpt_operator.plan.question import Controls
@@ -51,6 +54,7 @@ from cpt_operator.plan.types import (
     Plan,
     PlannedTrial,
     Succeeded,
+    Units,
 )
 
 __all__ = [
@@ -95,18 +99,23 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes, earlier:
     found = _decide(segments)
     decided = all(stage.decided for stage in found.all)
     naive = _naive(recipe, found)
-    best = _best(recipe, found)
+    units = units_of(segments)
+    best = _best(recipe, found, units)
     named = found.mixing.named if found.mixing else ()
     models = found.scaling.names if found.scaling else {}
-    report = plan_report(segments, context, naive, best, named, models) if decided else None
-    finding = _finding(found, recipe) or looked.finding
+    also = _also(segments, found) if recipe.also and decided else None
+    can_report = decided and knows_metrics(segments) and (also is None or also.decided)
+    scored = also.scored if also else ()
+    report = plan_report(segments, context, naive, best, named, models, scored) if can_report else None
+    finding = unknown_metrics(segments) or _finding(found, recipe) or looked.finding
     return Plan(
         trials=trials.all(),
-        stages=(*_stages(looked, found), stage_of(report)),
-        datasets=tuple(_dataset(dataset.name, found) for dataset in spec.datasets),
+        stages=(*_stages(looked, found), *_last(recipe, also), stage_of(report)),
+        datasets=tuple(_dataset(dataset.name, found, units) for dataset in spec.datasets),
         mix=found.mixing.shares if found.mixing else (),
         scaling=found.scaling.models if found.scaling else (),
         best=best,
+        units=units,
         tokens_ahead=Tokens(sum(stage.tokens_ahead for stage in found.all)),
         tokens_naive=naive,
         tokens_naive_elsewhere=_naive_elsewhere(recipe, found),
@@ -216,6 +225,21 @@ def _soup(segments: Segments, found: _Found) -> Soup:
     return plan_soup(segments, _trained(segments.recipe, found))
 
 
+def _also(segments: Segments, found: _Found) -> Also:
+    """Of what was chosen for each dataset and the mix, and of the soup."""
+    if found.mixing and found.mixing.subject:
+        segments = replace(segments, subjects={**segments.subjects, MIX: found.mixing.subject})
+    return plan_also(segments, _chosen(segments.recipe, found), found.soup.released if found.soup else None)
+
+
+def _last(recipe: Recipe, also: Also | None) -> tuple[StageStatus, ...]:
+    """Of the suites that decide nothing, where there are any."""
+    if not recipe.also:
+        return ()
+    state = "Waiting" if also is None else "Decided" if also.decided else "Running"
+    return (StageStatus(name=ALSO, state=state, reason=_words([*also.failures]) if also else None),)
+
+
 def _scaling(segments: Segments, found: _Found, controls: Controls) -> Scaling:
     """Of the arm that was chosen; a soup is not repeated."""
     recipe = segments.recipe
@@ -270,7 +294,7 @@ def _words(sentences: list[str]) -> str | None:
     return "; ".join(filter(None, sentences))[:1024] or None
 
 
-def _dataset(name: str, found: _Found) -> DatasetStatus:
+def _dataset(name: str, found: _Found, units: Units) -> DatasetStatus:
     """Of the last stage that says something; screening's verdict and effect stand."""
     sweep, screening, durations = found.sweep, found.screening, found.durations
     answer = sweep.answers.get(name)
@@ -287,16 +311,16 @@ def _dataset(name: str, found: _Found) -> DatasetStatus:
         name=name,
         verdict=verdict,
         best_learning_rate=answer.choice.chosen,
-        effect=f"{effect.value:+.4f}" if effect else None,
+        effect=units.target.change(effect.value) if effect else None,
         optimal_tokens=lasting.choice.chosen if lasting else None,
-        interval=_interval(effect),
+        interval=_interval(effect, units),
     )
 
 
-def _interval(estimate: Estimate | None) -> str | None:
+def _interval(estimate: Estimate | None, units: Units) -> str | None:
     if estimate is None or estimate.lower is None or estimate.upper is None:
         return None
-    return f"{estimate.lower:+.4f} to {estimate.upper:+.4f}"
+    return f"{units.target.change(estimate.lower)} to {units.target.change(estimate.upper)}"
 
 
 def _trained(recipe: Recipe, found: _Found) -> list[Candidate]:
@@ -308,24 +332,29 @@ def _trained(recipe: Recipe, found: _Found) -> list[Candidate]:
     return [end for name in names for end in ends(recipe.rungs, found.sweep, found.durations, name)]
 
 
-def _best(recipe: Recipe, found: _Found) -> Best | None:
+def _best(recipe: Recipe, found: _Found, units: Units) -> Best | None:
     """The released soup; without one the chosen arm with the best target, where it is better than the base.
 
     None: the base is best. After screening only of datasets that survived it, and the mix.
     """
     if found.soup and found.soup.decided:
-        return found.soup.released.best if found.soup.released else None
+        return found.soup.released.best(units) if found.soup.released else None
     best = _best_arm(recipe, found)
-    return best.shown(best.trial, best.arm) if best else None
+    return best.shown(units, best.trial, best.arm) if best else None
 
 
-def _best_arm(recipe: Recipe, found: _Found) -> Candidate | None:
-    """What was chosen for a dataset or the mix, of that what has the best target; None where the base is better."""
+def _chosen(recipe: Recipe, found: _Found) -> list[Candidate]:
+    """What was chosen for each dataset that survived, and for the mix."""
     names = [name for name in found.sweep.answers if name in found.survivors]
     candidates = [chosen(recipe.rungs, found.sweep, found.durations, name) for name in names]
     if mixed := found.mix_sweep:
         candidates.append(chosen(mixed.rungs, mixed.sweep, mixed.durations, MIX))
-    better = [one for one in candidates if one and one.gain and one.gain.value > 0]
+    return [one for one in candidates if one]
+
+
+def _best_arm(recipe: Recipe, found: _Found) -> Candidate | None:
+    """What was chosen for a dataset or the mix, of that what has the best target; None where the base is better."""
+    better = [one for one in _chosen(recipe, found) if one.gain and one.gain.value > 0]
     return min(better, key=lambda one: (one.target, one.name), default=None)
 
 

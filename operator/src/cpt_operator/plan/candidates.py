@@ -15,6 +15,7 @@ from cpt_api.values import Digest, LearningRate, Share, Tokens
 from cpt_operator.plan.durations import Durations
 from cpt_operator.plan.subjects import MIX
 from cpt_operator.plan.sweep import Sweep
+from cpt_operator.plan.types import Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,9 @@ class Candidate:
     gain: Estimate | None = None
     """Against the base, of what was chosen."""
 
-    def shown(self, trial: Digest, arm: RateArm | DurationArm | SoupArm, soup_weight: Share | None = None) -> Best:
+    def shown(
+        self, units: Units, trial: Digest, arm: RateArm | DurationArm | SoupArm, soup_weight: Share | None = None
+    ) -> Best:
         """As the experiment's status shows it, or its mean with the base: that trial, with that arm's scores."""
         interval, retention = arm.target_interval, arm.retention
         return Best(
@@ -43,9 +46,9 @@ class Candidate:
             dataset=self.name if self.name != MIX else None,
             learning_rate=self.rate,
             tokens=self.tokens,
-            target=f"{arm.target:.4f}",
-            target_interval=f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else None,
-            retention=f"{retention:.4f}" if retention is not None else None,
+            target=units.target.text(arm.target),
+            target_interval=units.target.interval(interval) if interval else None,
+            retention=units.retention.text(retention) if retention is not None else None,
             soup_weight=soup_weight,
         )
 

@@ -140,10 +140,10 @@ def _step(
         for name, ladder in sorted(ladders.items())
     }
     ends = ((f"{name} at {end} tokens", digest) for name, ladder in arms.items() for end, digest in ladder.items())
-    failures = segments.failures(ends)
     watched = [digest for ends in arms.values() for digest in ends.values()]
     runs = [digest for digests in controls.values() for digest in digests]
     scored = scored_by(segments, [*watched, *runs])
+    failures = segments.failures(ends)
     if scored is None:
         return Durations(failures=failures)
     groups = grouped(segments, with_scores(arms, scored), _DATASETS_MAX)

@@ -31,11 +31,12 @@ from cpt_api.trial import (
     PreflightWork,
     PrepareWork,
     Source,
+    SuiteWork,
     TrialRef,
     TrialType,
 )
 from cpt_api.values import Digest, Share, Tokens
-from cpt_operator.plan.recipe import Recipe, resolve
+from cpt_operator.plan.recipe import ITEMS, Recipe, resolve
 from cpt_operator.plan.trials import Trials
 from cpt_operator.plan.types import Context, Failed, Finding, Look, Succeeded
 
@@ -59,6 +60,8 @@ class Inputs:
     """The files of each dataset and text."""
     further: Mapping[str, ModelRef] = field(default_factory=dict)
     """Other bases of the recipe, by name."""
+    items: Source | None = None
+    """What suites ask."""
 
     @property
     def scored(self) -> set[Digest]:
@@ -75,17 +78,27 @@ class Inputs:
         """The same for people: the target first."""
         return tuple(TrialRef(digest=digest) for digest in dict.fromkeys((*self.target, *self.retention)))
 
-    def evaluation(
-        self, *, held_out: tuple[TrialRef, ...] | None = None, **what: ModelRef | TrialRef | MergeWork
-    ) -> CPTTrialSpec:
-        """Scores a `model`, the end of a `segment` or a `merge` as the arms are, on all texts unless told otherwise."""
+    def evaluation(self, *, target_only: bool = False, **what: ModelRef | TrialRef | MergeWork) -> CPTTrialSpec:
+        """Scores a `model`, the end of a `segment` or a `merge` as the arms are: on all that decides, or the target."""
+        recipe = self.recipe
+        held_out = tuple(TrialRef(digest=text) for text in sorted(self.target)) if target_only else self.held_out
+        names: tuple[str | None, ...] = (recipe.target_suite,) if target_only else recipe.suites
         work = EvaluateWork(
             **what,
-            held_out=self.held_out if held_out is None else held_out,
-            sequence_length=self.recipe.spec.training.sequence_length,
-            precision=self.recipe.precision,
+            held_out=held_out or None,
+            sequence_length=recipe.spec.training.sequence_length if held_out else None,
+            suites=self._asked(names),
+            precision=recipe.precision,
         )
         return CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work)
+
+    def last_evaluation(self, **what: ModelRef | TrialRef) -> CPTTrialSpec:
+        """Scores a `model` or the end of a `segment` on the suites that decide nothing."""
+        work = EvaluateWork(**what, suites=self._asked(self.recipe.also), precision=self.recipe.precision)
+        return CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work)
+
+    def _asked(self, names: Iterable[str | None]) -> tuple[SuiteWork, ...] | None:
+        return tuple(SuiteWork(suite=name, items=self.items) for name in names if name and self.items) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +127,8 @@ def plan_inputs(recipe: Recipe, context: Context, trials: Trials) -> Looked:
     sources = {name: _source(item) for name, item in resolved.items()}
     names = [text.name for text in known.trained_on] + [text.name for text in known.held_out]
     inputs = _inputs(known, model, _prepared(known, sources, model, names, trials), sources)
-    return Looked(replace(inputs, further=_further(known, sources, context)), finding, is_whole=not missing)
+    inputs = replace(inputs, further=_further(known, sources, context), items=sources.get(ITEMS))
+    return Looked(inputs, finding, is_whole=not missing)
 
 
 def inputs_of(inputs: Inputs, name: str, wanted: Container[str], trials: Trials, stage: str) -> Inputs:
@@ -126,7 +140,7 @@ def inputs_of(inputs: Inputs, name: str, wanted: Container[str], trials: Trials,
     recipe, model = inputs.recipe, inputs.further[name]
     names = [text for text, digest in inputs.prepared.items() if text in wanted or digest in inputs.scored]
     prepared = _prepared(recipe, inputs.sources, model, names, trials, stage, f" for {name}")
-    return _inputs(recipe, model, prepared, inputs.sources)
+    return replace(_inputs(recipe, model, prepared, inputs.sources), items=inputs.items)
 
 
 def _without(recipe: Recipe, missing: set[str], looks: Sequence[Look]) -> Recipe | None:
@@ -166,6 +180,9 @@ def _wanted(recipe: Recipe) -> list[PreflightInput]:
         for other in recipe.further
         if other.uri
     ]
+    if recipe.all_suites and recipe.spec.evaluation.items_uri:
+        uri = recipe.spec.evaluation.items_uri
+        model.append(PreflightInput(name=ITEMS, kind=InputKind.ITEMS, uri=uri, suites=recipe.all_suites))
     texts: list[Dataset | HeldOutText] = [*recipe.trained_on, *recipe.held_out]
     return model + [
         PreflightInput(name=text.name, kind=InputKind.DATASET, uri=text.uri, text_field=text.text_field or "text")

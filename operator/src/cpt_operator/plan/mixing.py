@@ -253,10 +253,10 @@ def _compared(
         name: segments.arm(Line(subject.name, subject.phases, rate, recipe.seed), end, STAGE)
         for name, (subject, _) in candidates.items()
     }
-    failures = segments.failures((f"the {name} mix", digest) for name, digest in arms.items())
-    made = Mixing(failures=failures, compared=tuple(subject for subject, _ in candidates.values()))
     runs = [digest for digests in controls.values() for digest in digests]
     scored = scored_by(segments, [*arms.values(), *runs])
+    failures = segments.failures((f"the {name} mix", digest) for name, digest in arms.items())
+    made = Mixing(failures=failures, compared=tuple(subject for subject, _ in candidates.values()))
     if scored is None:
         return made
     present = {name: arm for name, arm in arms.items() if arm in scored}

@@ -4,7 +4,7 @@
     9 Evaluate trials     1 python     0.5 python + 0.5 perl     0.414 python + 0.586 perl  merges, never written
     one Decide trial      which weights promise most, within caps, drawn towards the prior?
 
-The first rung is the only point where every dataset has every rate. Merges are scored on the target's texts. One whose
+The first rung is the only point where every dataset has every rate. Merges are scored on the target. One whose
 evaluation fails for good is left out, as long as there are two more than datasets: a law has a coefficient for each.
 """
 
@@ -148,8 +148,7 @@ class _Search:
             for _, trunk, unit in parts
             if unit
         )
-        texts = tuple(TrialRef(digest=text) for text in sorted(self.segments.inputs.target))
-        spec = self.segments.inputs.evaluation(held_out=texts, merge=MergeWork(inputs=inputs))
+        spec = self.segments.inputs.evaluation(target_only=True, merge=MergeWork(inputs=inputs))
         title = " + ".join(f"{_decimal(unit)} {line.name}" for line, _, unit in parts if unit)
         return self.segments.add(spec, self.stage, f"merge of {title}")
 

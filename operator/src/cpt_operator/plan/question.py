@@ -22,13 +22,12 @@ from cpt_api.trial import (
     CPTTrialSpec,
     DatasetArms,
     DecideWork,
-    DecisionMetric,
     Question,
     TrialRef,
     TrialType,
 )
-from cpt_api.values import Amount, Digest, LearningRate, Tokens
-from cpt_operator.plan.inputs import Inputs
+from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_operator.plan.metrics import metrics_of
 from cpt_operator.plan.segments import Segments
 from cpt_operator.plan.types import Failed, Succeeded
 
@@ -146,7 +145,7 @@ def pose(
     segments: Segments, question: Question, datasets: Iterable[DatasetArms], stage: str, title: str, **own: object
 ) -> Digest:
     """Add a Decide trial about these; `own`: fields of the question, and of all questions what differs."""
-    target, retention = metrics_of(segments.inputs)
+    target, retention = metrics_of(segments)
     common = {"target": target, "retention": retention, "baseline": TrialRef(digest=segments.baseline)}
     work = DecideWork(
         question=question,
@@ -168,17 +167,6 @@ def control_arms(
         for rate, tokens, found in holders
         if found
     )
-
-
-def metrics_of(inputs: Inputs) -> tuple[DecisionMetric, DecisionMetric | None]:
-    """Target and retention, by their texts."""
-
-    def metric(texts: tuple[Digest, ...], threshold: Amount) -> DecisionMetric:
-        return DecisionMetric(held_out=tuple(TrialRef(digest=text) for text in texts), threshold=threshold)
-
-    recipe = inputs.recipe
-    retention = metric(inputs.retention, recipe.margin) if inputs.retention else None
-    return metric(inputs.target, recipe.minimum_effect), retention
 
 
 def choices_of(segments: Segments, document: Decision, asked: Arms) -> dict[str, RateChoice] | None:

@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import TypeVar
 
 from cpt_api.experiment import (
+    HELD_OUT,
     Base,
     CPTExperimentSpec,
     Dataset,
@@ -36,13 +37,16 @@ EPOCHS_MAX = 16
 EPOCHS_WARNED = 4
 """Beyond, more tokens gain little."""
 _WARMUP_SHARE = Fraction(1, 100)
-_THRESHOLD = Amount.parse("0.02")
+_THRESHOLD_MAX = Amount.parse("0.5")
+"""Of suites: whoever writes more means points."""
 _SCREENING_SHARE = Share.parse("0.5")
 _COOLDOWN_SHARE = Share.parse("0.2")
 _ERROR_RATE = Share.parse("0.05")
 _SOUP_WEIGHTS = tuple(map(Share.parse, ("0.25", "0.5", "0.75", "1")))
 BASE = "base"
 """How the experiment's model is called beside further ones."""
+ITEMS = "items"
+"""How what suites ask is called beside data."""
 _SCORES_MAX = 512
 """Of a Scaling's question: a score has 90 bytes in its spec."""
 INPUTS_MAX = 256
@@ -72,8 +76,9 @@ class Recipe:
     optimizer: Optimizer
     precision: Precision
     document_mask: DocumentMask
-    minimum_effect: Amount
-    margin: Amount
+    minimum_effect: Amount | None
+    """As the manifest says; None: by the unit of what decides."""
+    margin: Amount | None
     on_undecided: OnUndecided | None
     """Screening's policy; None without screening."""
     durations: tuple[Tokens, ...] = ()
@@ -101,6 +106,31 @@ class Recipe:
         metrics = (self.spec.evaluation.target, self.spec.evaluation.retention)
         texts = {text.name: text for metric in metrics if metric for text in metric.data or ()}
         return tuple(texts[name] for name in sorted(texts))
+
+    @property
+    def target_suite(self) -> str | None:
+        """The suite that decides; None where held-out text does."""
+        return _named(self.spec.evaluation.target)
+
+    @property
+    def retention_suite(self) -> str | None:
+        """The same of the retention; None also where none is asked for."""
+        return _named(self.spec.evaluation.retention)
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """All that decide."""
+        return tuple(sorted({suite for suite in (self.target_suite, self.retention_suite) if suite}))
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """Those that are scored at the end, and decide nothing."""
+        return tuple(sorted(set(self.spec.evaluation.also or ()) - set(self.suites)))
+
+    @property
+    def all_suites(self) -> tuple[str, ...]:
+        """All that are asked."""
+        return tuple(sorted({*self.suites, *self.also}))
 
     @property
     def has_sweep(self) -> bool:
@@ -192,8 +222,8 @@ def resolve(spec: CPTExperimentSpec) -> Recipe:
         ),
         precision=training.precision or Precision.BFLOAT16,
         document_mask=training.document_mask or DocumentMask.ENABLED,
-        minimum_effect=_or(spec.evaluation.target.minimum_effect, _THRESHOLD),
-        margin=_or(spec.evaluation.retention.margin if spec.evaluation.retention else None, _THRESHOLD),
+        minimum_effect=spec.evaluation.target.minimum_effect,
+        margin=spec.evaluation.retention.margin if spec.evaluation.retention else None,
         on_undecided=(screening.on_undecided or OnUndecided.DROP) if (screening := spec.recipe.screening) else None,
         durations=durations,
         mix=mix,
@@ -207,6 +237,7 @@ def resolve(spec: CPTExperimentSpec) -> Recipe:
     if not all(recipe.soup_weights):
         raise InvalidRecipeError("recipe.soup.weights: a weight of 0 is the base itself: remove it")
     _check_names(recipe)
+    _check_suites(recipe)
     _check_number(recipe)
     _check_scaling(recipe)
     return recipe
@@ -287,6 +318,8 @@ def _check_branches(recipe: Recipe) -> None:
 
 def _check_names(recipe: Recipe) -> None:
     names = [dataset.name for dataset in recipe.trained_on] + [text.name for text in recipe.held_out]
+    if recipe.all_suites:
+        names.append(ITEMS)
     if recipe.spec.recipe.scaling:  # where models have names, they stand beside those of the data
         names += [BASE, *(model.name for model in recipe.further)]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -296,14 +329,30 @@ def _check_names(recipe: Recipe) -> None:
     for field, metric in (("target", recipe.spec.evaluation.target), ("retention", recipe.spec.evaluation.retention)):
         if metric is None:
             continue
-        if not metric.data and not metric.datasets:
-            raise InvalidRecipeError(f"evaluation.{field} with suite Heldout needs data or datasets")
         _check_metric(field, metric, trained_on)
+
+
+def _check_suites(recipe: Recipe) -> None:
+    evaluation = recipe.spec.evaluation
+    if bool(recipe.suites or evaluation.also) != (evaluation.items_uri is not None):
+        raise InvalidRecipeError(
+            "evaluation.itemsUri is where the items of suites lie: name it for any suite but Heldout, and only then"
+        )
+    for field, suite, threshold in (
+        ("target.minimumEffect", recipe.target_suite, recipe.minimum_effect),
+        ("retention.margin", recipe.retention_suite, recipe.margin),
+    ):
+        if suite and threshold is not None and threshold > _THRESHOLD_MAX:
+            raise InvalidRecipeError(
+                f"evaluation.{field} {threshold} of {suite} is more than half of all: it is a share of right answers, "
+                'a point is "0.01"'
+            )
 
 
 def _check_number(recipe: Recipe) -> None:
     models: list[Base | Reference] = [recipe.spec.model, *recipe.further]
     inputs = sum(bool(model.uri) for model in models) + len(recipe.trained_on) + len(recipe.held_out)
+    inputs += bool(recipe.all_suites)
     if inputs > INPUTS_MAX:
         raise InvalidRecipeError(
             f"{inputs} inputs (models, datasets, held-out texts) are more than the {INPUTS_MAX} that one Preflight "
@@ -335,11 +384,20 @@ def _check_scaling(recipe: Recipe) -> None:
 
 
 def _check_metric(field: str, metric: Target | Retention, trained_on: set[str]) -> None:
+    has_texts = bool(metric.data or metric.datasets)
+    if has_texts != (metric.suite == HELD_OUT):
+        needs = "suite Heldout needs" if metric.suite == HELD_OUT else f"suite {metric.suite} has items of its own, not"
+        raise InvalidRecipeError(f"evaluation.{field}: {needs} data or datasets")
     unknown = sorted(set(metric.datasets or ()) - trained_on)
     if unknown:
         raise InvalidRecipeError(
             f"evaluation.{field}.datasets names {unknown[0]!r}, which is no dataset of this experiment"
         )
+
+
+def _named(metric: Target | Retention | None) -> str | None:
+    """Its suite, unless that is Heldout."""
+    return metric.suite if metric and metric.suite != HELD_OUT else None
 
 
 def _or(value: T | None, default: T) -> T:

@@ -10,13 +10,15 @@ experiment, and making it costs seconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain, count
 
+from cpt_api.digest import group_digest
 from cpt_api.experiment import Best, StageStatus
 from cpt_api.trial import (
+    AlsoScored,
     Answered,
     CPTTrialSpec,
     DataName,
@@ -24,12 +26,13 @@ from cpt_api.trial import (
     Question,
     ReportedModel,
     ReportWork,
+    SuiteGroup,
     TrialRef,
     TrialType,
 )
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan.bill import bill_of
-from cpt_operator.plan.question import metrics_of
+from cpt_operator.plan.metrics import metrics_of
 from cpt_operator.plan.repeat import STAGE as SCALING
 from cpt_operator.plan.segments import Segments
 from cpt_operator.plan.subjects import Subject
@@ -68,21 +71,24 @@ def plan_report(
     best: Best | None,
     mixes: Sequence[Subject] = (),
     models: Mapping[Digest, str] | None = None,
+    also: tuple[AlsoScored, ...] = (),
 ) -> Reported:
     """Add the report of an experiment whose every stage is decided.
 
     `mixes` are those that decisions speak of, `models` names of bases by the Evaluate trial of each.
     """
-    target, retention = metrics_of(segments.inputs)
+    target, retention = metrics_of(segments)
     work = ReportWork(
         experiment_uid=context.experiment_uid,
         target=target,
         retention=retention,
         baseline=TrialRef(digest=segments.baseline),
         answered=_answered(segments),
+        also=also or None,
     )
     models = models or {}
-    names = _names(segments, mixes, set(models.values()))
+    suites = [metric.suite for metric in (target, retention) if metric and metric.suite]
+    names = _names(segments, mixes, suites, set(models.values()))
     model = segments.recipe.spec.model
     named = [*sorted(models.items()), *sorted(names.items())]
     legend = Legend(
@@ -133,16 +139,19 @@ def _answered(segments: Segments) -> tuple[Answered, ...]:
     )
 
 
-def _names(segments: Segments, mixes: Sequence[Subject], models: AbstractSet[str]) -> dict[Digest, str]:
-    """Of data and mixes; a mix has a name that no data has, and no model."""
+def _names(
+    segments: Segments, mixes: Sequence[Subject], suites: Iterable[SuiteGroup], models: AbstractSet[str]
+) -> dict[Digest, str]:
+    """Of data, mixes and suites; the latter have names that no data has, and no model."""
     prepared = segments.inputs.prepared
     names = {digest: name for name, digest in sorted(prepared.items(), reverse=True)}  # the first of two names counts
     taken = {*names.values(), *models}
-    for mix in mixes:
-        if mix.digest not in names:
-            plain = mix.name.lower().replace(" ", "-")
+    further = [(mix.digest, mix.name.lower().replace(" ", "-")) for mix in mixes]
+    further += [(group_digest(suite), suite.suite.replace(".", "-")) for suite in suites]
+    for digest, plain in further:
+        if digest not in names:
             name = next(name for name in chain([plain], (f"{plain}-{n}" for n in count(2))) if name not in taken)
-            names[mix.digest] = name
+            names[digest] = name
             taken.add(name)
     return names
 

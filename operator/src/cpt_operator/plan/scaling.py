@@ -20,6 +20,7 @@ from cpt_api.result import Decision, Equivalent, Scaled
 from cpt_api.trial import Question, SizedModel, TrialRef
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan.inputs import Inputs, inputs_of
+from cpt_operator.plan.metrics import units_of
 from cpt_operator.plan.question import Controls, control_arms, hear, pose
 from cpt_operator.plan.recipe import BASE, Recipe
 from cpt_operator.plan.repeat import (
@@ -35,7 +36,7 @@ from cpt_operator.plan.repeat import (
 )
 from cpt_operator.plan.segments import Segments
 from cpt_operator.plan.sweep import scored_by
-from cpt_operator.plan.types import StageState
+from cpt_operator.plan.types import StageState, Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def plan_scaling(segments: Segments, course: Course, controls: Controls) -> Scal
         return replace(found, obstacle=heard.obstacle)
     return replace(
         found,
-        models=tuple(_status(found.names, one, heard.answers) for one in found.models),
+        models=tuple(_status(found.names, one, heard.answers, units_of(segments)) for one in found.models),
         decision=asked,
         sentence=heard.sentence,
         decided=True,
@@ -218,18 +219,23 @@ def _remedy(recipe: Recipe, names: Mapping[Digest, str], answers: Mapping[str, S
     return f"training diverged on {', '.join(found)}: {lower}"
 
 
-def _status(names: Mapping[Digest, str], model: ModelStatus, answers: Mapping[str, Scaled]) -> ModelStatus:
+def _status(
+    names: Mapping[Digest, str], model: ModelStatus, answers: Mapping[str, Scaled], units: Units
+) -> ModelStatus:
     own = next((baseline for baseline, name in names.items() if name == model.name), None)
     answer = answers.get(str(own))
     if answer is None:
         return model
     gain = answer.gain
-    bounds = f"{gain.lower:+.4f} to {gain.upper:+.4f}" if gain and gain.lower is not None else None
+    unit = units.target
+    bounds = None
+    if gain and gain.lower is not None and gain.upper is not None:
+        bounds = f"{unit.change(gain.lower)} to {unit.change(gain.upper)}"
     return ModelStatus(
         name=model.name,
-        base_target=f"{answer.base_target:.4f}",
-        target=f"{answer.target:.4f}" if answer.target is not None else None,
-        gain=f"{gain.value:+.4f}" if gain else None,
+        base_target=unit.text(answer.base_target),
+        target=unit.text(answer.target) if answer.target is not None else None,
+        gain=unit.change(gain.value) if gain else None,
         interval=bounds,
         compute_equivalent=equivalent_words(answer.equivalent, is_sure=bounds is not None)
         if answer.equivalent

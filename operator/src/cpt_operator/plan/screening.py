@@ -60,11 +60,11 @@ def plan_screening(segments: Segments, sweep: Sweep, replicates: Controls) -> Sc
     """Add controls for all that the race has settled, and when it is over the question."""
     added = _controls(segments, sweep, replicates)
     controls = {(rate, 0): digests for rate, digests in replicates.items()} | added
-    judged = (
+    judged = [
         (f"{CONTROL} at {rate}, {segments.recipe.rungs[rung]} tokens", digest)
         for (rate, rung), digests in added.items()
         for digest in digests
-    )
+    ]
     failures = segments.failures(judged)
     ahead = _ahead(segments.recipe, sweep, controls) if segments.recipe.replay else NO_TOKENS
     if not sweep.decided:
@@ -79,6 +79,7 @@ def plan_screening(segments: Segments, sweep: Sweep, replicates: Controls) -> Sc
     watched = [digest for digests in controls.values() for digest in digests]
     watched += [digest for rates in arms.values() for digest in rates.values()]
     scored = scored_by(segments, watched)
+    failures = segments.failures(judged)
     if scored is None:
         return Screening(failures=failures)
     present = with_scores(arms, scored)

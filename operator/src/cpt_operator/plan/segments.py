@@ -56,11 +56,13 @@ class Earlier:
     """Everything beside line and place that goes into a segment; when it changes, nothing is known any more."""
     segments: dict[object, tuple[Line, PlannedTrial]] = field(default_factory=dict)
     """By place on a line, where it starts from, and stage."""
+    evaluations: dict[object, PlannedTrial] = field(default_factory=dict)
+    """By the arm that they score, and stage."""
 
     def begin(self, rests_on: object) -> None:
         """The next plan is made from that."""
         if self.rests_on != rests_on:
-            self.rests_on, self.segments = rests_on, {}
+            self.rests_on, self.segments, self.evaluations = rests_on, {}, {}
 
     def find(self, key: object, line: Line) -> PlannedTrial | None:
         """The segment there, if it was one of that very line."""
@@ -85,6 +87,8 @@ class Segments:
     """In the titles of questions: the mix, or another base; empty: the datasets of the recipe."""
     added: dict[tuple[str, LearningRate, int, Tokens, bool], Digest] = field(default_factory=dict)
     """By line, end, and whether it is cooled: a later rung begins with the trunk of the rung before."""
+    scored: dict[Digest, Digest] = field(default_factory=dict)
+    """Evaluate trials of arms, by arm."""
     points: dict[Tokens, tuple[Tokens, ...]] = field(default_factory=dict)
     """Where a trunk ends on its way to an arm of that length; the same for all lines."""
 
@@ -119,9 +123,26 @@ class Segments:
         return self.trials.add(spec, self.stage or stage, title)
 
     def failures(self, trials: Iterable[tuple[str, Digest]]) -> tuple[str, ...]:
-        """Which of these failed for good and why, in words, by what people call them."""
-        ended = ((name, self.outcomes.get(digest)) for name, digest in trials)
+        """Which of these failed for good, or their evaluation, and why, in words, by what people call them."""
+        trials = list(trials)
+        ended = [(name, self.outcomes.get(digest)) for name, digest in trials]
+        ended += [
+            (f"{name}: its evaluation", self.outcomes.get(self.scored[digest]))
+            for name, digest in trials
+            if digest in self.scored
+        ]
         return tuple(f"{name}: {one.reason}: {one.message}" for name, one in ended if isinstance(one, Failed))
+
+    def score(self, arm: Digest) -> Digest:
+        """Add an Evaluate trial of that arm to its stage, and return its digest."""
+        planned = self.trials.planned(arm)
+        key = (arm, planned.stage)
+        if (known := self.earlier.evaluations.get(key)) is None:
+            spec = self.inputs.evaluation(segment=TrialRef(digest=arm))
+            known = self.trials.planned(self.trials.add(spec, planned.stage, f"score of {planned.title}"))
+            self.earlier.evaluations[key] = known
+        self.scored[arm] = self.trials.put(known)
+        return known.digest
 
     def trunk(self, line: Line, end: Tokens) -> Digest | None:
         """The segment that the cooled end at `end` left, once that was added; None where it never came so far."""

@@ -14,7 +14,7 @@ An answer was written under a user's identity: it counts when it is about the ve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -24,6 +24,7 @@ from cpt_api.trial import (
     Arm,
     CPTTrialSpec,
     DatasetArms,
+    Measure,
     MergeInput,
     MergeWork,
     ModelRef,
@@ -36,13 +37,14 @@ from cpt_operator.plan.candidates import Candidate
 from cpt_operator.plan.question import hear, pose
 from cpt_operator.plan.segments import Segments
 from cpt_operator.plan.sweep import scored_by
-from cpt_operator.plan.types import Failed, Outcome, StageState, Succeeded
+from cpt_operator.plan.types import Failed, Outcome, StageState, Succeeded, Units
 
 STAGE = "soup"
 _MEANS_MAX = 64
 """Of one decision: the bound on all of them takes 2 s and 150 MB then, and their answer has 40 kB."""
 _TOLERANCE = 1e-3
-"""Relative, of a text's bits per byte: the end of a run is kept in fp32, and written in the base's type."""
+"""Relative, of bits per byte: the end of a run is kept in fp32, and written in the base's type. An answer may turn with
+the last digit, so of right answers the shares may differ by their standard error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,9 @@ class Released:
     model: Digest
     """The Merge trial."""
 
-    @property
-    def best(self) -> Best:
+    def best(self, units: Units) -> Best:
         """As the experiment's status shows it."""
-        return self.mean.candidate.shown(self.model, self.arm, self.mean.weight)
+        return self.mean.candidate.shown(units, self.model, self.arm, self.mean.weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,16 +225,50 @@ def _release(segments: Segments, means: Sequence[Mean], choice: SoupChoice, soup
 def _differs(segments: Segments, unwritten: Digest, written: Digest) -> str:
     """Where the two scores are not the same, in words; empty where they are."""
     was, now = (_scores(segments.outcomes[digest]) for digest in (unwritten, written))
-    for text in segments.inputs.held_out:
-        here, there = was.get(text.digest), now.get(text.digest)
-        if here is None or there is None or abs(here - there) > _TOLERANCE * abs(here):
+    for what, name in _wanted(segments, was):
+        here, there = was.get(name), now.get(name)
+        if here is None or there is None or abs(here.value - there.value) > here.tolerance:
+            found = [one.value if one else None for one in (there, here)]
             return (
-                f"bits per byte of a text are {there} as written, {here} before; do both trials have one image? an "
-                "experiment with artifacts.reuse: None does all of it anew"
+                f"{what} are {found[0]} as written, {found[1]} before; do both trials have one image? an experiment "
+                "with artifacts.reuse: None does all of it anew"
             )
     return ""
 
 
-def _scores(outcome: Outcome) -> dict[Digest | None, float]:
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """A score, and how much another of the same model may differ."""
+
+    value: float
+    tolerance: float
+
+
+_Name = tuple[str, str]
+"""A text's digest and nothing, or a suite and its group."""
+
+
+def _wanted(segments: Segments, was: Mapping[_Name, _Number]) -> list[tuple[str, _Name]]:
+    """What must be the same, in words."""
+    texts = [("bits per byte of a text", (ref.digest or "", "")) for ref in segments.inputs.held_out]
+    groups = {suite: [name for name in was if name[0] == suite and name[1]] for suite in segments.recipe.suites}
+    missing = [(f"scores of {suite}", (suite, "")) for suite, names in groups.items() if not names]
+    return [*texts, *missing, *((f"{name[1]} of {name[0]}", name) for names in groups.values() for name in names)]
+
+
+def _scores(outcome: Outcome) -> dict[_Name, _Number]:
     assert isinstance(outcome, Succeeded), "it has ended well"
-    return {score.text: score.bits_per_byte for score in outcome.result.held_out}
+    found: dict[_Name, _Number] = {
+        (str(score.text), ""): _bits(score.bits_per_byte) for score in outcome.result.held_out
+    }
+    for score in outcome.result.suites:
+        for group in score.groups:
+            is_bits = group.measure is Measure.BITS_PER_BYTE
+            found[score.suite, group.group] = (
+                _bits(group.value) if is_bits else _Number(group.value, group.standard_error)
+            )
+    return found
+
+
+def _bits(value: float) -> _Number:
+    return _Number(value, _TOLERANCE * abs(value))

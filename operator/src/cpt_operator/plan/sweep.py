@@ -14,13 +14,13 @@ from functools import partial
 
 from cpt_api.experiment import Dataset
 from cpt_api.result import RateChoice
-from cpt_api.trial import TrialRef
 from cpt_api.values import Digest, LearningRate, Tokens
+from cpt_operator.plan.metrics import knows_metrics
 from cpt_operator.plan.question import STAGE, Arms, Controls, Key, Missing, ask, choices_of, hear
 from cpt_operator.plan.recipe import Recipe
 from cpt_operator.plan.segments import Line, Segments
 from cpt_operator.plan.subjects import phase_of
-from cpt_operator.plan.types import NO_TOKENS, Failed
+from cpt_operator.plan.types import NO_TOKENS, Failed, Succeeded
 
 CONTROL = "the control"
 """How lines of replay data alone are called; with its space no name of a dataset."""
@@ -197,10 +197,10 @@ def _rung(segments: Segments, controls: Controls, rung: int, grid: Grid, before:
         name: {rate: segments.arm(line_of(segments, name, rate), end, STAGE) for rate in rates}
         for name, rates in grid.items()
     }
-    failed = _failed(segments, arms, controls)
     watched = [digest for rates in arms.values() for digest in rates.values()]
     watched += [digest for digests in controls.values() for digest in digests]
     scored = scored_by(segments, watched)
+    failed = _failed(segments, arms, controls)
     if scored is None:
         return _Round(failed)
     present = with_scores(arms, scored)
@@ -223,12 +223,17 @@ def _failed(segments: Segments, arms: Arms, controls: Controls) -> dict[str, tup
 
 
 def scored_by(segments: Segments, arms: Iterable[Digest]) -> Mapping[Digest, Digest] | None:
-    """The trials that hold the item tables of these arms; None until all have ended. Failed arms have none."""
-    arms = list(arms)
-    if any(arm not in segments.outcomes for arm in arms):
+    """The trials that hold the item tables of these arms; None until all have ended, and what decides is known.
+
+    Arms have none that failed, or whose evaluation did.
+    """
+    arms, outcomes = list(arms), segments.outcomes
+    if any(arm not in outcomes for arm in arms):
         return None
     holders = {arm: holder for arm in arms if (holder := _holder(segments, arm))}
-    return None if any(holder not in segments.outcomes for holder in holders.values()) else holders
+    if any(holder not in outcomes for holder in holders.values()) or not knows_metrics(segments):
+        return None
+    return {arm: holder for arm, holder in holders.items() if isinstance(outcomes[holder], Succeeded)}
 
 
 def with_scores(
@@ -240,16 +245,14 @@ def with_scores(
 
 
 def _holder(segments: Segments, arm: Digest) -> Digest | None:
-    """The arm itself, or an Evaluate trial where a reused one lacks a text."""
+    """The arm itself; an Evaluate trial where a suite decides, or a reused one lacks a text."""
     outcome = segments.outcomes[arm]
     if isinstance(outcome, Failed):
         return None
     have = {score.text for score in outcome.result.held_out}
     want = {ref.digest for ref in segments.inputs.held_out}
-    if want <= have or not segments.can_continue(arm):
-        return arm
-    spec = segments.inputs.evaluation(segment=TrialRef(digest=arm))
-    return segments.add(spec, STAGE, f"score of {segments.trials.title(arm)}")
+    has_all = want <= have and not segments.recipe.suites
+    return arm if has_all or not segments.can_continue(arm) else segments.score(arm)
 
 
 def _widened(grid: Grid, choices: Mapping[str, RateChoice]) -> Grid:

@@ -9,9 +9,18 @@ from cpt_api.conditions import Reason
 from cpt_api.experiment import Best, DatasetStatus, MixShare, ModelStatus, StageStatus
 from cpt_api.result import Result
 from cpt_api.trial import CPTTrialSpec
+from cpt_api.unit import BITS, Unit
 from cpt_api.values import Digest, Tokens
 
 NO_TOKENS = Tokens(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """In which the two metrics are shown."""
+
+    target: Unit = BITS
+    retention: Unit = BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +144,8 @@ class Plan:
     """The mix that was taken, as soon as it is known."""
     scaling: tuple[ModelStatus, ...] = ()
     best: Best | None = None
+    units: Units = field(default_factory=Units)
+    """In which scores and gains stand here."""
     tokens_ahead: Tokens = NO_TOKENS
     """That trials which are not known yet will train at most."""
     tokens_naive: Tokens = NO_TOKENS

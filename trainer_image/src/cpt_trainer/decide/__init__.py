@@ -25,6 +25,7 @@
     scaling.py          question Scaling: the document
     equivalent.py       how much compute the bases' line needs for the same
     scaling_words.py    its sentences
+    suites.py           a suite's number as a sum of ratios
     document.py         what all questions share
     inputs.py           the only module here that reads the store; all others are pure
 

@@ -16,7 +16,7 @@ from cpt_api.digest import subject_digest
 from cpt_api.trial import Arm, DatasetArms
 from cpt_api.values import Digest, LearningRate, Tokens
 from cpt_trainer.decide.document import Models, Scores, Texts
-from cpt_trainer.decide.estimates import Estimated, TextSums, level
+from cpt_trainer.decide.estimates import Estimated, computed, level
 from cpt_trainer.decide.judgement import t_of
 from cpt_trainer.decide.noise import RunNoise, with_runs
 from cpt_trainer.trial import known
@@ -101,6 +101,6 @@ def saved(texts: Texts, others: Sequence[Texts]) -> Texts:
     """Bits that a model saves against the mean of others, document by document."""
     count = len(others)
     return [
-        TextSums(sum(other.bits for other in same) / count - text.bits, text.bytes, text.strata)
+        computed(text, sum(other.bits for other in same) / count - text.bits, 0.0)
         for text, same in zip(texts, zip(*others, strict=True), strict=True)
     ]

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from cpt_api.digest import subject_digest
 from cpt_api.result import Decision, DurationArm, DurationChoice, Estimate
 from cpt_api.trial import DatasetArms, DecideWork, Question
+from cpt_api.unit import unit_of
 from cpt_api.values import Digest, Tokens
 from cpt_trainer.decide import duration_words as words
 from cpt_trainer.decide.document import (
@@ -78,7 +79,7 @@ def decide(work: DecideWork, models: Models) -> Decision:
         method=METHOD,
         run_noise=spread(noise),
         durations=tuple(_choice(entry, work, models, noise) for entry in entries),
-        sentence=words.of_durations(noise),
+        sentence=words.of_durations(noise, unit_of(work.target)),
     )
 
 

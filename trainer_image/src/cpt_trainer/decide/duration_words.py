@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cpt_api.trial import DecideWork
+from cpt_api.unit import Unit, unit_of
 from cpt_api.values import Tokens
 from cpt_trainer.decide.noise import RunNoise
 from cpt_trainer.decide.words import cut, listed, number, of_doubt, of_gain, of_noise, of_retention
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from cpt_trainer.decide.duration import Found, Ladder
 
 
-def of_durations(noise: RunNoise | None) -> str:
+def of_durations(noise: RunNoise | None, unit: Unit) -> str:
     """How far two runs of one recipe lie apart."""
     if noise is None:
         return "No run-noise estimate: no choice is sure; set training.replicates to 3 and name replay data."
-    return of_noise(noise)
+    return of_noise(noise, unit)
 
 
 def of_divergence(diverged: Sequence[Tokens], missing: Sequence[Tokens]) -> str:
@@ -38,11 +39,11 @@ def of_choice(found: Found, work: DecideWork, noise: RunNoise | None) -> str:
     failed = f"these arms failed: {listed(map(str, found.missing))} tokens" if found.missing else ""
     sentences = [
         _of_set(found.ladder),
-        _of_step(found, float(work.target.threshold)),
+        _of_step(found, float(work.target.threshold), unit_of(work.target)),
         of_doubt(noise, failed),
         f"The trunk diverged before {diverged} tokens." if diverged else "",
         "Conditional on its one trunk." if len(found.ladder.behind) > 1 else "",
-        of_gain(found.gain),
+        of_gain(found.gain, unit_of(work.target)),
         of_retention(found.lost, work.retention),
     ]
     return cut(" ".join(filter(None, sentences)))
@@ -60,13 +61,13 @@ def _of_set(ladder: Ladder) -> str:
     return f"{ladder.chosen} tokens are chosen: of {among}, the shortest near the best, {behind} behind {ladder.best}."
 
 
-def _of_step(found: Found, threshold: float) -> str:
+def _of_step(found: Found, threshold: float, unit: Unit) -> str:
     step = found.last_step
     if step is None or step.upper is None:
         return ""
     before, last = sorted(found.ladder.behind)[-2:]
     bounds = f"{number(step.value)}, at most {number(step.upper)} (one-sided 95 %)"
-    sentence = f"From {before} to {last} it saves {bounds}"
+    sentence = f"From {before} to {last} it {unit.better} {bounds}"
     if step.upper <= threshold:
         return f"{sentence}: not more than {number(threshold)}, longer is not worth it."
     return f"{sentence}: longer may be worth it." if found.go_on else f"{sentence}."

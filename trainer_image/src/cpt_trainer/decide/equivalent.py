@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from cpt_api.result import Equivalent
 from cpt_trainer.decide.document import LEVEL, Texts
-from cpt_trainer.decide.estimates import Estimated, TextSums, difference, level, rounded
+from cpt_trainer.decide.estimates import Estimated, computed, difference, level, rounded
 from cpt_trainer.decide.noise import RunNoise, with_runs
 
 _BISECTIONS = 50
@@ -106,7 +106,7 @@ def _at(line: Line, place: float) -> Texts:
     before = min(int(place), len(line) - 2)
     part = place - before
     pairs = zip(line[before].target, line[before + 1].target, strict=True)
-    return [TextSums((1 - part) * one.bits + part * other.bits, one.bytes, one.strata) for one, other in pairs]
+    return [computed(one, (1 - part) * one.bits + part * other.bits, one.constant) for one, other in pairs]
 
 
 def _log_flops(line: Line, place: float) -> float:

@@ -1,4 +1,4 @@
-"""How good a model is on held-out text, how much better than another, and how sure that is.
+"""How good a model is on held-out text or on a suite, how much better than another, and how sure that is.
 
     a, b = text_sums(items_of_a), text_sums(items_of_b)        the same items, in the same order
     difference([a], [b])                                       Estimated(value=-0.031, variance=1.2e-6, df=212.4)
@@ -9,6 +9,9 @@ share of the bytes: CR2 of Bell and McCaffrey), unbiased when bits vary in propo
 size it is the textbook s^2/C with C - 1 degrees of freedom, for a few long ones among many short it has fewer.
 Strata are fixed: only what varies within them counts.
 
+A metric is a mean over texts; or, of a suite, a sum of ratios with coefficients of their own (a share of wrong answers
+is a ratio too, and an item its own document), to which a constant is added.
+
 Comparisons are paired by item, so what is hard for both models cancels. Sums are `math.fsum`: exact in any order.
 """
 
@@ -17,7 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,6 +72,10 @@ class TextSums:
     """Which clusters belong together."""
     picks: Mask | None = None
     """Clusters of the half that picks among models (halves.py); absent from what was computed of several."""
+    coefficient: float | None = None
+    """Of its ratio in the metric; None: the metric is the mean over its texts."""
+    constant: float = 0.0
+    """That it adds to the metric beside its ratio; none is left in a difference."""
 
 
 def text_sums(items: Items) -> TextSums:
@@ -89,9 +96,14 @@ def text_sums(items: Items) -> TextSums:
 
 
 def level(texts: Sequence[TextSums]) -> Estimated:
-    """Bits per byte: the mean over texts."""
+    """The metric: of held-out texts the mean of their bits per byte."""
     count = len(texts)
     parts = [_ratio(text) for text in texts]
+    own = [(text.coefficient, part) for text, part in zip(texts, parts, strict=True) if text.coefficient is not None]
+    if own:
+        assert len(own) == count, "all texts of a metric have a coefficient, or none"
+        summed = combined(own)
+        return replace(summed, value=math.fsum((summed.value, *(text.constant for text in texts))))
     return Estimated(
         value=math.fsum(part.value for part in parts) / count,
         variance=math.fsum(part.variance for part in parts) / count**2,
@@ -109,14 +121,19 @@ def combined(parts: Sequence[tuple[float, Estimated]]) -> Estimated:
 
 
 def difference(texts: Sequence[TextSums], others: Sequence[TextSums]) -> Estimated:
-    """Bits per byte of a model minus those of another, paired by item."""
+    """The metric of a model minus that of another, paired by item."""
     return level(minus(texts, others))
 
 
 def minus(texts: Sequence[TextSums], others: Sequence[TextSums]) -> list[TextSums]:
     """Bits of a model minus those of another, cluster by cluster."""
     pairs = zip(texts, others, strict=True)
-    return [TextSums(one.bits - other.bits, one.bytes, one.strata) for one, other in pairs]
+    return [computed(one, one.bits - other.bits, one.constant - other.constant) for one, other in pairs]
+
+
+def computed(text: TextSums, bits: Floats, constant: float) -> TextSums:
+    """Of several models' sums on that text."""
+    return replace(text, bits=bits, constant=constant, picks=None)
 
 
 def satterthwaite(parts: Iterable[tuple[float, float]]) -> float:

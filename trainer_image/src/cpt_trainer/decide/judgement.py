@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cpt_api.result import Estimate, Judgement, Verdict
+from cpt_api.unit import BITS, Unit
 from cpt_api.values import Digest
 from cpt_trainer.decide.document import ONE_SIDED, bounded, shown
 from cpt_trainer.decide.estimates import Estimated, rounded, t_quantile
@@ -56,6 +57,8 @@ class Rule:
     error_rate: float
     documents: int
     """Clusters of the metric's texts."""
+    unit: Unit = BITS
+    """Of the metric."""
 
     @property
     def first_level(self) -> float:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from cpt_api.digest import subject_digest
 from cpt_api.result import Decision, RateArm, RateChoice
 from cpt_api.trial import DatasetArms, DecideWork, Question
+from cpt_api.unit import unit_of
 from cpt_api.values import Digest, LearningRate
 from cpt_trainer.decide import words
 from cpt_trainer.decide.document import (
@@ -52,7 +53,7 @@ def decide(work: DecideWork, models: Models) -> Decision:
         method=METHOD,
         run_noise=spread(noise),
         rates=tuple(_choice(entry, work, models, noise) for entry in entries),
-        sentence=words.of_noise(noise),
+        sentence=words.of_noise(noise, unit_of(work.target)),
     )
 
 
@@ -79,7 +80,7 @@ def _choice(entry: DatasetArms, work: DecideWork, models: Models, noise: RunNois
     sentences = [
         words.of_choice(outcome, diverged),
         words.of_doubt(noise, words.failed_rates(entry.missing)),
-        words.of_gain(gained),
+        words.of_gain(gained, unit_of(work.target)),
         words.of_retention(forgotten, work.retention),
     ]
     return RateChoice(

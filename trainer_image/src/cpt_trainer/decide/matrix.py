@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from cpt_api.digest import group_digest
 from cpt_api.result import Cell
 from cpt_api.trial import DecideWork
 from cpt_api.values import Digest
 from cpt_trainer.decide.against import Case, Compared
-from cpt_trainer.decide.document import Scores, interval, shown
-from cpt_trainer.decide.estimates import Estimated, TextSums, level
+from cpt_trainer.decide.document import Scores, Texts, interval, shown
+from cpt_trainer.decide.estimates import Estimated, level
 from cpt_trainer.decide.holm import stands_out
 from cpt_trainer.decide.judgement import two_sided
 from cpt_trainer.decide.noise import RunNoise, run_noise, with_runs
@@ -26,17 +27,19 @@ from cpt_trainer.trial import known
 _FALSE_MARKS = 0.05
 """Part of the marks that is expected to stand for nothing."""
 
-Place = tuple[bool, int]
-"""Whether among the texts of the target or of the retention, and which of them."""
+Place = tuple[bool, int | None]
+"""Whether among the texts of the target or of the retention, and which of them; None: a suite, as a whole."""
 Columns = Mapping[Digest, Place]
 """Where a text's sums stand; the target's texts first."""
 
 
 def columns(work: DecideWork) -> Columns:
-    """Every text of the question once."""
+    """Every text and suite of the question once."""
     places: dict[Digest, Place] = {}
     for is_target, metric in ((True, work.target), (False, work.retention)):
-        for number, text in enumerate(metric.held_out if metric else ()):
+        if metric and metric.suite:
+            places.setdefault(group_digest(metric.suite), (is_target, None))
+        for number, text in enumerate(metric.texts if metric else ()):
             places.setdefault(known(text), (is_target, number))
     return places
 
@@ -44,7 +47,7 @@ def columns(work: DecideWork) -> Columns:
 def matrix(cases: Sequence[Case], texts: Columns, groups: Sequence[Sequence[Scores]]) -> dict[Digest, tuple[Cell, ...]]:
     """A row for each dataset; empty where nothing was compared, without intervals where run noise is unknown."""
     noises = {
-        text: run_noise([[[_text(scores, place)] for scores in group] for group in groups])
+        text: run_noise([[_texts(scores.target, scores.retention, place) for scores in group] for group in groups])
         for text, place in texts.items()
     }
     rows = {case: best for case in cases if (best := case.best)}
@@ -68,12 +71,12 @@ def matrix(cases: Sequence[Case], texts: Columns, groups: Sequence[Sequence[Scor
     }
 
 
-def _text(scores: Scores, place: Place) -> TextSums:
+def _texts(target: Texts, retention: Texts, place: Place) -> Texts:
     is_target, number = place
-    return (scores.target if is_target else scores.retention)[number]
+    texts = target if is_target else retention
+    return texts if number is None else [texts[number]]
 
 
 def _effect(best: Compared, place: Place, noise: RunNoise | None) -> Estimated:
-    is_target, number = place
-    effect = level([(best.target if is_target else best.retention)[number]])
+    effect = level(_texts(best.target, best.retention, place))
     return with_runs(effect, noise, best.runs) if noise else effect

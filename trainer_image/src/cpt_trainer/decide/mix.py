@@ -30,6 +30,7 @@ import numpy as np
 from cpt_api.digest import subject_digest
 from cpt_api.result import Decision, Estimate, MixArm, MixChoice, MixPart
 from cpt_api.trial import Arm, DatasetArms, DecideWork, Phase, Question
+from cpt_api.unit import unit_of
 from cpt_api.values import Digest, Tokens
 from cpt_trainer.decide import mix_words as words
 from cpt_trainer.decide.document import (
@@ -94,7 +95,7 @@ def decide(work: DecideWork, models: Models) -> Decision:
         method=METHOD,
         run_noise=spread(noise),
         mix=_choice(work, models, noise),
-        sentence=words.of_mixes(noise),
+        sentence=words.of_mixes(noise, unit_of(work.target)),
     )
 
 

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 
 from cpt_api.result import Estimate
 from cpt_api.trial import DecideWork
+from cpt_api.unit import Unit, unit_of
 from cpt_api.values import Digest
 from cpt_trainer.decide.noise import RunNoise
-from cpt_trainer.decide.words import cut, number, of_gain, of_noise, of_retention
+from cpt_trainer.decide.words import changed, cut, number, of_gain, of_noise, of_retention
 
 if TYPE_CHECKING:
     from cpt_trainer.decide.mix import Contest
 
 
-def of_mixes(noise: RunNoise | None) -> str:
+def of_mixes(noise: RunNoise | None, unit: Unit) -> str:
     """How far two runs of one recipe lie apart."""
     if noise is None:
         return "No run-noise estimate: no mix can be called better; set training.replicates to 3 and name replay data."
-    return of_noise(noise)
+    return of_noise(noise, unit)
 
 
 def doubts(work: DecideWork, noise: RunNoise | None, *, proposed: bool, failed: int, controls: int) -> list[str]:
@@ -48,10 +49,11 @@ def of_choice(
     is_replaced: bool,
 ) -> str:
     """Which one, and why."""
+    unit = unit_of(work.target)
     sentences = [
-        _of_replacement(held, chosen) if is_replaced else _of_proposal(held, doubts),
+        _of_replacement(held, chosen, unit) if is_replaced else _of_proposal(held, doubts, unit),
         f"Undecided: {' and '.join(doubts)}." if doubts and not is_replaced else "",
-        of_gain(gained) if gained else "",
+        of_gain(gained, unit) if gained else "",
         of_retention(lost, work.retention),
     ]
     return cut(" ".join(filter(None, sentences)))
@@ -67,27 +69,28 @@ def of_agreement(agreement: float | None, *, is_unfounded: bool) -> str:
     return f"Merges and trained mixes: {order}. "
 
 
-def _of_proposal(held: Contest | None, doubts: list[str]) -> str:
+def _of_proposal(held: Contest | None, doubts: list[str], unit: Unit) -> str:
     if held is None:
         return "The proposal is kept."
     best = max(one.value for one in held.ahead.values())
-    what = f"saves {number(best)} against it" if best >= 0 else f"is {number(-best)} behind it"
+    what = f"{unit.better} {number(best)} against it" if best >= 0 else f"is {number(-best)} behind it"
     if doubts:
         return f"The proposal is kept; the best of the other mixes {what}."
     seen = f"{number(held.detectable)} would be seen with 80 % power"
     return f"The proposal is kept: no other mix is detectably better ({seen}); the best of them {what}."
 
 
-def _of_replacement(held: Contest | None, chosen: Digest) -> str:
+def _of_replacement(held: Contest | None, chosen: Digest, unit: Unit) -> str:
     if held is None:
         return "The proposal has no score: the best of the other mixes is taken."
     saved = held.ahead[chosen]
     bound = saved.value - held.critical * saved.standard_error
     if bound <= 0:  # it was not believed for another reason
         return (
-            f"The best of the other mixes is taken; against the proposal it saves {number(saved.value)} bits per byte."
+            f"The best of the other mixes is taken; against the proposal it {unit.better} {number(saved.value)} "
+            f"{unit.name}."
         )
     return (
-        f"The proposal is replaced by the best of the other mixes, which saves {number(saved.value)} bits per byte "
-        f"against it, at least {number(bound)} (one-sided 95 % for all of them together)."
+        f"The proposal is replaced by the best of the other mixes, which {changed(saved.value, unit)} against it, "
+        f"at least {number(bound)} (one-sided 95 % for all of them together)."
     )

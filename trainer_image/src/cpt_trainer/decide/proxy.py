@@ -26,6 +26,7 @@ import numpy as np
 from cpt_api.digest import subject_digest
 from cpt_api.result import Decision, Proposal, ProxyComponent, ProxyScore
 from cpt_api.trial import DecideWork, ProxyMerge, Question
+from cpt_api.unit import unit_of
 from cpt_api.values import Share
 from cpt_trainer.decide import proxy_words as words
 from cpt_trainer.decide.best_mixture import UNITS, best_mixture, spread_of
@@ -80,7 +81,7 @@ def _proposal(
         verdict="Proposed" if fitted >= FIT_MIN else "Unfit",
         reason="-",
     )
-    return proposal.model_copy(update={"reason": words.of_proposal(proposal)})
+    return proposal.model_copy(update={"reason": words.of_proposal(proposal, unit_of(work.target))})
 
 
 def _components(

@@ -12,6 +12,7 @@ from cpt_trainer.decide.words import cut, listed, number
 
 if TYPE_CHECKING:
     from cpt_api.result import Proposal, ProxyComponent
+    from cpt_api.unit import Unit
 
 _BENDS = {"None": "log-linear", "Square": "log-linear with squares", "Root": "log-linear with roots"}
 _NEAR = 0.001
@@ -26,9 +27,9 @@ def of_merges(proposal: Proposal) -> str:
     )
 
 
-def of_proposal(proposal: Proposal) -> str:
+def of_proposal(proposal: Proposal, unit: Unit) -> str:
     """What to mix, or why not."""
-    best = min(merge.target for merge in proposal.merges)
+    best = unit.shown(min(merge.target for merge in proposal.merges))
     taken = sorted((one for one in proposal.components if one.weight), key=lambda one: (-one.weight, one.dataset))
     mixture = listed(f"{one.weight} of {one.dataset.short}…" for one in taken)
     fit = f"rank correlation {number(proposal.rank_correlation)}"
@@ -37,7 +38,7 @@ def of_proposal(proposal: Proposal) -> str:
         if proposal.verdict == "Proposed"
         else f"Unfit: the regression does not order merges that it has not seen ({fit}); its mixture is not taken.",
         f"By {len(proposal.merges)} merges of trunks at {proposal.learning_rate}; the best of them has {number4(best)} "
-        f"bits per byte, {number4(proposal.expected)} are expected of this one.",
+        f"{unit.name}, {number4(unit.shown(proposal.expected))} are expected of this one.",
         f"Merges that it has not seen come out in the right order ({fit})." if proposal.verdict == "Proposed" else "",
         _of_alone(proposal),
         _of_caps([one for one in proposal.components if one.weight and one.cap - one.weight < _NEAR]),

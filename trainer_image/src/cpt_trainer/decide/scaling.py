@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from cpt_api.result import Decision, Equivalent, Scaled
 from cpt_api.trial import DecideWork, Question, SizedModel
+from cpt_api.unit import unit_of
 from cpt_api.values import Digest, Tokens
 from cpt_trainer.decide import scaling_words as words
 from cpt_trainer.decide.document import (
@@ -85,7 +86,7 @@ def decide(work: DecideWork, models: Models) -> Decision:
         method=METHOD,
         run_noise=spread(noise),
         scaled=tuple(_scaled(one, line, noise, work) for one in sized),
-        sentence=words.of_scaling(len(line), noise),
+        sentence=words.of_scaling(len(line), noise, unit_of(work.target)),
     )
 
 
@@ -114,7 +115,7 @@ def _scaled(one: Sized, line: Line, noise: RunNoise | None, work: DecideWork) ->
         )
     if one.arm:
         answer = answer.model_copy(update=_trained(one, one.arm, line, noise))
-    reason = words.of_model(answer, noise, work.retention, points=len(line))
+    reason = words.of_model(answer, noise, work, points=len(line))
     return answer.model_copy(update={"reason": reason})
 
 

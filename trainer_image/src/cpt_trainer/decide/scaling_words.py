@@ -8,12 +8,13 @@ to 4.4)."
 from __future__ import annotations
 
 from cpt_api.result import Equivalent, Scaled
-from cpt_api.trial import DecisionMetric
+from cpt_api.trial import DecideWork
+from cpt_api.unit import Unit, unit_of
 from cpt_trainer.decide.noise import RunNoise
 from cpt_trainer.decide.words import cut, number, of_gain, of_noise, of_retention
 
 
-def of_scaling(points: int, noise: RunNoise | None) -> str:
+def of_scaling(points: int, noise: RunNoise | None, unit: Unit) -> str:
     """What all models share."""
     line = (
         f"The line of {points} bases is interpolated over the logarithm of 6 x parameters x tokens."
@@ -22,23 +23,25 @@ def of_scaling(points: int, noise: RunNoise | None) -> str:
     )
     if noise is None:
         return f"{line} No run-noise estimate: there are no intervals; set training.replicates to 3, name replay data."
-    return f"{line} {of_noise(noise)} It is that of the experiment's own base, taken to hold at every size."
+    return f"{line} {of_noise(noise, unit)} It is that of the experiment's own base, taken to hold at every size."
 
 
-def of_model(answer: Scaled, noise: RunNoise | None, retention: DecisionMetric | None, *, points: int) -> str:
+def of_model(answer: Scaled, noise: RunNoise | None, work: DecideWork, *, points: int) -> str:
     """Before and after, and what that is worth."""
+    unit = unit_of(work.target)
+    before = number(unit.shown(answer.base_target))
     if answer.outcome == "Evaluated":
-        return f"{number(answer.base_target)} bits per byte; it was only evaluated. {_of_compute(answer)}".rstrip()
+        return f"{before} {unit.name}; it was only evaluated. {_of_compute(answer)}".rstrip()
     if answer.outcome == "Diverged" or answer.target is None:
         diverged = f"Its training diverged at {answer.learning_rate}, by {answer.tokens} tokens"
         return f"{diverged}: append it under another name with a lower peakLearningRate."
-    change = f"{number(answer.base_target)} before, {number(answer.target)} after {answer.tokens} tokens"
+    change = f"{before} before, {number(unit.shown(answer.target))} after {answer.tokens} tokens"
     sentences = [
         f"{change} at {answer.learning_rate}.",
-        of_gain(answer.gain) if answer.gain else "",
+        of_gain(answer.gain, unit) if answer.gain else "",
         _of_equivalent(answer.equivalent, answer, noise) if answer.equivalent else _of_compute(answer),
         "" if answer.equivalent or points > 1 else "One base makes no line.",
-        of_retention(answer.retention_loss, retention),
+        of_retention(answer.retention_loss, work.retention),
     ]
     return cut(" ".join(filter(None, sentences)))
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from cpt_api.digest import subject_digest
 from cpt_api.result import Cell, Decision, Estimate, Judgement, Screened, ScreenedArm
 from cpt_api.trial import Arm, DecideWork, DecisionMetric, Question
+from cpt_api.unit import unit_of
 from cpt_trainer.decide import screening_words as words
 from cpt_trainer.decide.against import Case, Compared, Controls, compare
 from cpt_trainer.decide.document import ONE_SIDED, Models, Texts, base_of, estimate, shown, spread
@@ -88,7 +89,9 @@ def decide(work: DecideWork, models: Models) -> Decision:
         run_noise=spread(target.noise),
         screened=tuple(_screened(one, target, retention, rows[one.case.dataset]) for one in judged),
         texts=tuple(texts),
-        sentence=words.of_screening([one.target.verdict for one in judged], target.noise, with_controls=bool(controls)),
+        sentence=words.of_screening(
+            [one.target.verdict for one in judged], target.noise, target.rule.unit, with_controls=bool(controls)
+        ),
     )
 
 
@@ -96,7 +99,7 @@ def _metric(work: DecideWork, metric: DecisionMetric, base: Texts, runs: Sequenc
     assert work.error_rate is not None, "this question has one"
     assert work.family is not None, "this question has one"
     documents = sum(len(text.bytes) for text in base)
-    rule = Rule(float(metric.threshold), work.family, float(work.error_rate), documents)
+    rule = Rule(float(metric.threshold), work.family, float(work.error_rate), documents, unit_of(metric))
     return Metric(rule, run_noise(runs), base)
 
 
@@ -193,7 +196,5 @@ def _reason(one: Judged, target: Metric, retention: Metric | None) -> str:
         sentences.append(words.of_need(one.target, one.evidence, level(one.case.best.target).variance, target.rule))
     sentences.append(words.of_divergence(one.case))
     if retention and one.forgotten:
-        sentences.append(
-            words.of_retention(one.retention, one.forgotten, one.forgotten_by_recipe, retention.rule.threshold)
-        )
+        sentences.append(words.of_retention(one.retention, one.forgotten, one.forgotten_by_recipe, retention.rule))
     return cut(" ".join(filter(None, sentences)))

@@ -14,18 +14,19 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cpt_api.result import Estimate, Judgement, Verdict
+from cpt_api.unit import Unit
 from cpt_trainer.decide.against import Case
 from cpt_trainer.decide.estimates import t_quantile
 from cpt_trainer.decide.judgement import POWER, Evidence, Rule
 from cpt_trainer.decide.noise import RunNoise
-from cpt_trainer.decide.words import listed, many, number, of_noise
+from cpt_trainer.decide.words import changed, held_out, listed, many, number, of_noise
 
 
-def of_screening(verdicts: Sequence[Verdict], noise: RunNoise | None, *, with_controls: bool) -> str:
+def of_screening(verdicts: Sequence[Verdict], noise: RunNoise | None, unit: Unit, *, with_controls: bool) -> str:
     """How many datasets do what."""
     found = Counter(verdicts)
     counts = ", ".join(f"{verdict} {found[verdict]}" for verdict in Verdict if found[verdict])
-    return f"Of {many(len(verdicts), 'dataset')}: {counts}. {of_noise(noise) if with_controls else _NO_CONTROL}"
+    return f"Of {many(len(verdicts), 'dataset')}: {counts}. {of_noise(noise, unit) if with_controls else _NO_CONTROL}"
 
 
 _NO_CONTROL = "No control: name replay data (replay.dataset), which the control trains on."
@@ -52,13 +53,13 @@ def of_verdict(judgement: Judgement, case: Case, rule: Rule, doubts: Sequence[st
     if best is None or effect is None:
         return f"{head}."
     where = f"at {best.arm.learning_rate} and {best.arm.tokens} tokens"
-    what = f"{head}: {where} it {_saved(effect.value)} against the control"
+    what = f"{head}: {where} it {changed(effect.value, rule.unit)} against the control"
     if effect.lower is None or effect.upper is None or judgement.detectable is None:
         return f"{what}."
     family = f"{many(len(case.compared), 'rate')} and {many(rule.family, 'dataset')}"
     return (
         f"{what} (one-sided 95 % bounds, adjusted for {family}: {number(effect.lower)} and {number(effect.upper)}). "
-        f"{number(judgement.detectable)} would be seen with 80 % power ({judgement.documents} documents, "
+        f"{number(judgement.detectable)} would be seen with 80 % power ({judgement.documents} {rule.unit.items}, "
         f"{number(effect.degrees_of_freedom or 0)} degrees of freedom)."
     )
 
@@ -72,13 +73,13 @@ def of_need(judgement: Judgement, evidence: Evidence, item_variance: float, rule
     wanted, runs = (rule.threshold / reach) ** 2, max(0.0, best.variance - item_variance)
     goal = f"To see {number(rule.threshold)}"
     if best.variance <= wanted:
-        return f"{goal} this is enough: the effect lies near the edge; more documents or replicates narrow it."
+        return f"{goal} this is enough: the effect lies near the edge; more {rule.unit.items} or replicates narrow it."
     if runs < wanted:
         documents = math.ceil(rule.documents * item_variance / (wanted - runs))
-        return f"{goal} take {documents} held-out documents."
+        return f"{goal} take {documents} {held_out(rule.unit)}."
     return (
-        f"{goal} documents are not enough, as runs alone differ by {number(math.sqrt(runs))}: longer rungs or more "
-        "replicates may do, or a larger minimumEffect."
+        f"{goal} {rule.unit.items} are not enough, as runs alone differ by {number(math.sqrt(runs))}: longer rungs or "
+        "more replicates may do, or a larger minimumEffect."
     )
 
 
@@ -95,21 +96,19 @@ def of_divergence(case: Case) -> str:
     return " ".join(sentences)
 
 
-def of_retention(judgement: Judgement | None, forgotten: Estimate, by_recipe: Estimate | None, margin: float) -> str:
+def of_retention(judgement: Judgement | None, forgotten: Estimate, by_recipe: Estimate | None, rule: Rule) -> str:
     """What was forgotten: against the control, by this model, by the recipe."""
     assert forgotten.upper is not None, "a model claim has bounds"
     sentence = ""
     if judgement and judgement.effect:
-        sentence = f"Retention against the control: {judgement.verdict}, it {_saved(judgement.effect.value)}. "
-    kept = "within" if forgotten.upper <= margin else "not shown to be within"
+        sentence = (
+            f"Retention against the control: {judgement.verdict}, it {changed(judgement.effect.value, rule.unit)}. "
+        )
+    kept = "within" if forgotten.upper <= rule.threshold else "not shown to be within"
     sentence += (
         f"Against the base this model lost {number(forgotten.value)}, at most {number(forgotten.upper)} (one-sided "
-        f"95 %, items only): {kept} the margin of {number(margin)}"
+        f"95 %, items only): {kept} the margin of {number(rule.threshold)}"
     )
     if by_recipe and by_recipe.lower is not None and by_recipe.upper is not None:
         sentence += f"; another run of the recipe {number(by_recipe.lower)} to {number(by_recipe.upper)} (95 %)"
     return f"{sentence}."
-
-
-def _saved(bits: float) -> str:
-    return f"{'saves' if bits >= 0 else 'loses'} {number(abs(bits))} bits per byte"

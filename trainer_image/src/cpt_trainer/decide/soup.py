@@ -100,7 +100,7 @@ def decide(work: DecideWork, models: Models) -> Decision:
             verdict=found.verdict,
             gain=found.gain,
             documents=found.documents,
-            reason=words.of_choice(found, work.retention),
+            reason=words.of_choice(found, work),
         ),
         sentence=words.of_soup(found, work.retention),
     )

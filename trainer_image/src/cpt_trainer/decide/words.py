@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from cpt_api.result import Estimate
 from cpt_api.trial import DecisionMetric
+from cpt_api.unit import BITS, Unit, unit_of
 from cpt_api.values import LearningRate
 from cpt_trainer.decide.estimates import Estimated, t_quantile
 from cpt_trainer.decide.noise import RunNoise
@@ -22,7 +23,7 @@ _NAMED = 3
 _REASON_MAX = 1024
 
 
-def of_noise(noise: RunNoise | None) -> str:
+def of_noise(noise: RunNoise | None, unit: Unit) -> str:
     """How far two runs of one recipe lie apart."""
     if noise is None:
         return (
@@ -30,7 +31,7 @@ def of_noise(noise: RunNoise | None) -> str:
             "alone, no rate is dropped and no choice is sure; set training.replicates to 3 and name replay data."
         )
     return (
-        f"Run noise: {number(noise.standard_deviation)} bits per byte (standard deviation between replicates of the "
+        f"Run noise: {number(noise.standard_deviation)} {unit.name} (standard deviation between replicates of the "
         f"control, {noise.degrees_of_freedom} degrees of freedom)."
     )
 
@@ -73,10 +74,9 @@ def failed_rates(missing: Sequence[LearningRate]) -> str:
     return f"these arms failed and might have been better: {listed(map(str, missing))}" if missing else ""
 
 
-def of_gain(gain: Estimate) -> str:
+def of_gain(gain: Estimate, unit: Unit) -> str:
     """Against the base on the target."""
-    verb = "saves" if gain.value >= 0 else "loses"
-    sentence = f"Against the base it {verb} {number(abs(gain.value))} bits per byte"
+    sentence = f"Against the base it {changed(gain.value, unit)}"
     if gain.lower is None or gain.upper is None:
         return sentence + "."
     interval = sorted((gain.lower, gain.upper) if gain.value >= 0 else (-gain.lower, -gain.upper))
@@ -88,9 +88,19 @@ def of_retention(lost: Estimate | None, metric: DecisionMetric | None, what: str
     if lost is None or metric is None or lost.upper is None:
         return ""
     verdict = "within" if lost.upper <= metric.threshold else "not shown to be within"
-    change = f"{number(abs(lost.value))} bits per byte {'lost' if lost.value >= 0 else 'gained'}"
+    change = f"{number(abs(lost.value))} {unit_of(metric).name} {'lost' if lost.value >= 0 else 'gained'}"
     bound = f"at most {number(lost.upper)} lost" if lost.upper >= 0 else f"at least {number(-lost.upper)} gained"
     return f"Retention: {change}, {bound} ({what}): {verdict} the margin of {metric.threshold}."
+
+
+def changed(value: float, unit: Unit) -> str:
+    """Such as 'saves 0.412 bits per byte', 'loses 1.2 points'; positive is better."""
+    return f"{unit.better if value >= 0 else 'loses'} {number(abs(value))} {unit.name}"
+
+
+def held_out(unit: Unit) -> str:
+    """What more of would tell more."""
+    return f"held-out {unit.items}" if unit is BITS else unit.items
 
 
 def _detectable(loss: Estimated) -> float:

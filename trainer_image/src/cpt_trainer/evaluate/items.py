@@ -163,8 +163,8 @@ class ItemFolder:
         except ValidationError as error:
             raise DataError(f"{key} is no manifest of item files: {_first(error)}") from None
 
-    def read(self, name: str) -> ItemSet:
-        """The items of that name; raises MissingError, DamagedError or DataError."""
+    def file(self, name: str) -> ItemFile:
+        """As the manifest names it; raises MissingError."""
         file = next((file for file in self.manifest.files if file.items == name), None)
         if file is None:
             there = ", ".join(file.items for file in self.manifest.files) or "none"
@@ -172,6 +172,11 @@ class ItemFolder:
                 f"{self.prefix + MANIFEST} names no items {name!r}, it names {there}: fetch them with cpt-trainer "
                 "evaluate --fetch-items; a suite is scored as a whole or not at all"
             )
+        return file
+
+    def read(self, name: str) -> ItemSet:
+        """The items of that name; raises MissingError, DamagedError or DataError."""
+        file = self.file(name)
         key = self.prefix + file.key
         data = self.store.get(key)
         if (found := sha256(data)) != file.sha256:
@@ -189,15 +194,19 @@ class ItemFolder:
             )
         return read
 
-    def read_for(self, task: Task) -> ItemSet:
-        """The items of a task; where the suite pins them, those and no others."""
-        read = self.read(task.items)
-        if task.items_digest is not None and task.items_digest != read.file.digest:
+    def file_for(self, task: Task) -> ItemFile:
+        """The file of a task; where the suite pins it, that and no other."""
+        file = self.file(task.items)
+        if task.items_digest is not None and task.items_digest != file.digest:
             raise DataError(
-                f"task {task.name}: the items {task.items} have digest {read.file.digest}, the suite asks for "
+                f"task {task.name}: the items {task.items} have digest {file.digest}, the suite asks for "
                 f"{task.items_digest}: they were made from other data, or by another version"
             )
-        return read
+        return file
+
+    def read_for(self, task: Task) -> ItemSet:
+        """The items of a task; where the suite pins them, those and no others."""
+        return self.read(self.file_for(task).items)
 
 
 def write_items(store: Store, prefix: str, name: str, items: Iterable[Item], source: str) -> ItemFile:

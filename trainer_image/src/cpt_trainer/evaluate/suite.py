@@ -19,6 +19,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from cpt_api.model import Model, canonical_json, sha256
+from cpt_api.trial import Measure
 from cpt_api.values import Digest, Share
 from cpt_trainer.evaluate.task import Format, Metric, Task, TaskName
 
@@ -69,15 +70,6 @@ class Category(Model):
     """Within the group."""
     benchmarks: Annotated[tuple[Benchmark, ...], Field(min_length=1, max_length=256)]
     """Each counts alike."""
-
-
-class Measure(StrEnum):
-    """What a group averages."""
-
-    ACCURACY = "Accuracy"
-    """The share of right answers, by each task's metric."""
-    BITS_PER_BYTE = "BitsPerByte"
-    """What the right answers' text costs; lower is better."""
 
 
 class Group(Model):

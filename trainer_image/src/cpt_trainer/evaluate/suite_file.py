@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from cpt_trainer.errors import ConfigError
+from cpt_trainer.errors import ConfigError, MissingError
 from cpt_trainer.evaluate.suite import MisplacedError, Place, Suite
+from cpt_trainer.sources import Files
 
 _SHIPPED = files("cpt_trainer.evaluate") / "suites"
 _SUFFIX = ".yaml"
@@ -100,3 +101,16 @@ def _require_single_keys(node: Any, file: str) -> None:
             raise ConfigError(f"{file}:{key.start_mark.line + 1}: {key.value!r} stands twice")
         seen.add(key.value)
         _require_single_keys(value, file)
+
+
+def suite_of(name: str, files: Files) -> Suite:
+    """Raises MissingError for a name that stands for nothing, ConfigError for a suite that is none."""
+    if name in shipped():
+        return read_suite(name)
+    key = f"{name}.yaml"
+    try:
+        return parse_suite(files.store.get(key).decode(), f"{files.uri.rstrip('/')}/{key}")
+    except MissingError:
+        raise MissingError(
+            f"there is no suite {name!r}: {', '.join(shipped())} are shipped, and {files.uri} has no {key}"
+        ) from None

@@ -19,7 +19,6 @@ from cpt_api.model import canonical_json, sha256
 from cpt_api.result import GroupScore, Output, SuiteScore
 from cpt_api.trial import SuiteWork
 from cpt_trainer.decide.estimates import rounded
-from cpt_trainer.errors import MissingError
 from cpt_trainer.evaluate.answers import Spoken, answered
 from cpt_trainer.evaluate.group import leaves, score
 from cpt_trainer.evaluate.items import ItemFolder, ItemSet
@@ -28,9 +27,9 @@ from cpt_trainer.evaluate.requests import Completion, Likelihood, Question
 from cpt_trainer.evaluate.sanity import gate
 from cpt_trainer.evaluate.scorer import Scorer
 from cpt_trainer.evaluate.suite import Suite
-from cpt_trainer.evaluate.suite_file import parse_suite, read_suite, shipped
+from cpt_trainer.evaluate.suite_file import suite_of
 from cpt_trainer.evaluate.suite_table import About, Scoring, TaskItems, write_prompts, write_suite_table
-from cpt_trainer.sources import Files, open_source
+from cpt_trainer.sources import open_source
 from cpt_trainer.tables import Row, suite_items
 from cpt_trainer.trial import Trial
 
@@ -61,19 +60,6 @@ def open_suite(trial: Trial, work: SuiteWork) -> Opened:
     files = open_source(trial, work.items)
     suite, folder = suite_of(work.suite, files), ItemFolder(files.store)
     return Opened(work, suite, {task.name: folder.read_for(task) for task in suite.tasks})
-
-
-def suite_of(name: str, files: Files) -> Suite:
-    """Raises MissingError for a name that stands for nothing, ConfigError for a suite that is none."""
-    if name in shipped():
-        return read_suite(name)
-    key = f"{name}.yaml"
-    try:
-        return parse_suite(files.store.get(key).decode(), f"{files.uri.rstrip('/')}/{key}")
-    except MissingError:
-        raise MissingError(
-            f"there is no suite {name!r}: {', '.join(shipped())} are shipped, and {files.uri} has no {key}"
-        ) from None
 
 
 def ask(opened: Opened, scorer: Scorer) -> Asked:
