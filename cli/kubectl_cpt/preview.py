@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpt_api.experiment import Budget, CPTExperimentSpec
-from cpt_api.trial import CPTTrialSpec, PreflightWork, Question, TrialType
+from cpt_api.trial import CPTTrialSpec, EvaluateWork, PreflightWork, Question, TrialType
 from cpt_operator.plan import Plan, PlannedTrial
+from cpt_operator.plan.also import STAGE as ALSO
 from cpt_operator.plan.durations import STAGE as DURATIONS
 from cpt_operator.plan.mixing import STAGE as MIXING
 from cpt_operator.plan.mixrecipe import MixRecipe
@@ -223,10 +224,7 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
     if spec.prepare:
         return f"tokenises {len(recipe.trained_on) + len(recipe.held_out)} texts"
     if spec.evaluate:
-        texts = len(spec.evaluate.texts)
-        return (
-            "merges of trunks, scored and not written" if spec.evaluate.merge else f"the base on {texts} held-out texts"
-        )
+        return _what_is_scored(spec.evaluate)
     if spec.report:
         return "one page with figures and tables"
     end = end_of(forecast, trial)
@@ -248,6 +246,14 @@ def _what(forecast: Forecast, trial: PlannedTrial) -> str:
     return f"{at}: arms (trunk and cooled branch)"
 
 
+def _what_is_scored(work: EvaluateWork) -> str:
+    if work.merge:
+        return "merges of trunks, scored and not written"
+    held_out = [f"{len(work.texts)} held-out {_plural('text', len(work.texts))}"] if work.texts else []
+    on = " and ".join([*held_out, *(asked.suite for asked in work.suites or ())])
+    return f"scores on {on}" if work.segment else f"the base on {on}"
+
+
 def _what_of_soup(trial: PlannedTrial) -> str:
     spec = trial.spec
     if spec.decide:
@@ -261,13 +267,21 @@ def _what_of_soup(trial: PlannedTrial) -> str:
     )
 
 
+def _what_of_also(trial: PlannedTrial) -> str:
+    suites = (trial.spec.evaluate.suites if trial.spec.evaluate else None) or ()
+    return f"the base and what was chosen on {' and '.join(asked.suite for asked in suites)}"
+
+
 def _what_of_scaling(trial: PlannedTrial) -> str:
     """By model: what stands before the colon of its segments."""
     spec = trial.spec
     if spec.prepare:
         return "tokenises texts for further bases"
+    if spec.evaluate and spec.evaluate.segment:
+        return _what_is_scored(spec.evaluate)
     if spec.evaluate:
-        return "further bases on held-out texts"
+        suites = " and ".join(asked.suite for asked in spec.evaluate.suites or ())
+        return f"further bases on {suites or 'held-out texts'}"
     if spec.decide and spec.decide.question is Question.SCALING:
         return "decision: what it is worth on each"
     if spec.decide:
@@ -275,7 +289,11 @@ def _what_of_scaling(trial: PlannedTrial) -> str:
     return f"{trial.title.partition(':')[0]}: two rates to the first rung, one to the end"
 
 
-_OF_STAGE: Mapping[str, Callable[[PlannedTrial], str]] = {SOUP: _what_of_soup, SCALING: _what_of_scaling}
+_OF_STAGE: Mapping[str, Callable[[PlannedTrial], str]] = {
+    ALSO: _what_of_also,
+    SOUP: _what_of_soup,
+    SCALING: _what_of_scaling,
+}
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
@@ -368,6 +386,9 @@ def _notes(
         yield f"where a fitted optimum lies outside the grid one rate is added: at most {amount(extra)} tokens more"
     if more := forecast.tokens_of_more_controls:
         yield f"where datasets drop a rate at different rungs its control has more ends: at most {amount(more)} tokens"
+    if suites := forecast.recipe.all_suites:
+        asked = " and ".join(suites)
+        yield f"what it takes to ask {asked} is not in the numbers above: every score is a trial with GPUs"
     unknown = [model.name for model in forecast.recipe.scaling if model.name not in prices.further]
     if unknown and prices != Prices():
         sizes = " ".join(f"--parameters-of {name}=COUNT" for name in unknown)

@@ -17,6 +17,7 @@ import pytest
 from cli.test_run import wait_for
 from cpt_api.result import Verdict
 from cpt_api.values import Tokens
+from evaluation_suites import write_quiz
 from kubectl_cpt.errors import Exit
 from trainer_image.kit import BATCH, BATCH_TOKENS, SEQUENCE, Lab, text
 
@@ -25,10 +26,15 @@ pytestmark = pytest.mark.processes
 BASE_STEPS = 150
 RUNG_STEPS = 20
 CONFIG = {"preflightName": "inputs", "input": "config"}
+_LINUX = {"suite": "Heldout", "data": [{"name": "linux", "uri": "s3://corpora/linux.jsonl"}]}
 
 
 def manifests(
-    folder: Path, retention: dict[str, Any] | None = None, datasets: Sequence[str] = ("python",), **stages: Any
+    folder: Path,
+    retention: dict[str, Any] | None = None,
+    datasets: Sequence[str] = ("python",),
+    target: dict[str, Any] | None = None,
+    **stages: Any,
 ) -> Path:
     """A base from random weights, and a sweep of one dataset at one rate that starts from it, and what comes after."""
     train = {
@@ -49,8 +55,9 @@ def manifests(
         "datasets": [{"name": name, "uri": f"s3://corpora/{name}.jsonl"} for name in datasets],
         "replay": {"dataset": {"name": "replay", "uri": "s3://corpora/speeches.jsonl"}},
         "evaluation": {
-            "target": {"suite": "Heldout", "data": [{"name": "linux", "uri": "s3://corpora/linux.jsonl"}]},
+            "target": target or _LINUX,
             **({"retention": retention} if retention else {}),
+            **({"itemsUri": "s3://corpora/items"} if target else {}),
         },
         "recipe": {
             "learningRateSweep": {"learningRates": ["1e-3"], "rungs": [str(RUNG_STEPS * BATCH_TOKENS)]},
@@ -206,4 +213,34 @@ def test_a_mix_by_merges(laptop: Laptop) -> None:
     (mixing,) = [stage for stage in answer["status"]["stages"] if stage["name"] == "mixing"]
     assert mixing["state"] == "Decided"
     assert "9 merges" in mixing["reason"]
+    assert {each["answer"] for each in verified(laptop, Exit.SUCCESS)} == {"equal"}
+
+
+@pytest.mark.timeout(900)  # some twenty processes, each of which imports torch
+def test_by_a_suite(laptop: Laptop) -> None:
+    """A suite of the user's own decides: the target in bits per byte, the retention in points."""
+    write_quiz(laptop.folder / "sources/items")
+    manifests(
+        laptop.folder,
+        {"suite": "quiz", "margin": "0.5"},
+        target={"suite": "quiz"},
+        screening={},
+        soup={"weights": ["0.5"]},
+    )
+    with laptop.start() as process:
+        out, said = process.communicate()
+    assert process.returncode == Exit.SUCCESS, said
+    answer = json.loads(out)
+    results = [json.loads(file.read_text()) for file in (laptop.folder / "store/trials").glob("**/result.json")]
+    scored = [score for found in results for score in found.get("suites", ())]
+    assert len(scored) >= 1 + 1 + 2 + 1  # the base, an arm, the control with its replicate, a mean
+    assert {score["suite"] for score in scored} == {"quiz"}
+    (chosen,) = [found["decision"] for found in results if found.get("decision", {}).get("rates")]
+    arm = chosen["rates"][0]["arms"][0]
+    (own,) = [s for s in scored if s["groups"][1]["value"] == pytest.approx(arm["target"])]
+    assert arm["retention"] == pytest.approx(100 * (1 - own["groups"][0]["value"]))
+    assert "points" in chosen["rates"][0]["reason"]
+    assert "bits per byte" in chosen["rates"][0]["reason"]
+    page = Path(answer["places"]["report"]).read_text()
+    assert "the target in bits per byte, the retention in points missing from 100" in page
     assert {each["answer"] for each in verified(laptop, Exit.SUCCESS)} == {"equal"}

@@ -11,6 +11,7 @@ from cpt_api.experiment import CPTExperimentStatus, Ledger, TrialCounts
 from cpt_api.layout import REPORT_PAGE, data_prefix, export_prefix, result_key
 from cpt_api.result import Decision, DurationChoice, RateChoice, Screened
 from cpt_api.trial import TrialType
+from cpt_api.unit import Unit
 from cpt_api.values import Digest, Tokens
 from cpt_operator.plan import ENDED_STAGES, Failed, Succeeded
 from cpt_operator.plan.bill import shown
@@ -112,10 +113,11 @@ def _decisions(world: World, status: CPTExperimentStatus) -> Iterator[str]:
     yield from mix(status.mix)
     screened = _screened(world)
     than = "the control (bounds: one-sided 95 %, adjusted for rates and datasets)" if screened else "the base"
-    yield f"gain: bits per byte of the target saved against {than}"
+    unit, kept = world.plan.units.target, world.plan.units.retention
+    yield f"gain: {unit.name} of the target {unit.gained} against {than}"
     if best := status.best:
-        scores = f"target {best.target}" + (f" ({best.target_interval})" if best.target_interval else "")
-        scores += f", retention {best.retention}" if best.retention else ""
+        scores = f"target {_with(unit, best.target)}" + (f" ({best.target_interval})" if best.target_interval else "")
+        scores += f", retention {_with(kept, best.retention)}" if best.retention else ""
         share = f"{best.soup_weight} of " if best.soup_weight else ""
         yield f"best: {share}{best.dataset or MIX} at {best.learning_rate}, {amount(best.tokens)} tokens: {scores}"
     yield from models(status.scaling)
@@ -124,6 +126,11 @@ def _decisions(world: World, status: CPTExperimentStatus) -> Iterator[str]:
     yield from (f"{name}: {choice.reason}" for name, choice in _lasting(world).items())
     yield from (f"on {name}: {reason}" for name, reason in _scaled(world))
     yield from (f"{stage.name}: {stage.reason}" for stage in status.stages if stage.reason)
+
+
+def _with(unit: Unit, score: str) -> str:
+    """Bits per byte are what is meant where nothing is said."""
+    return score if unit.full is None else f"{score} {unit.name}"
 
 
 def _choices(world: World) -> dict[str, RateChoice]:

@@ -264,7 +264,8 @@ class Session:
         if result.findings:
             return "; ".join(f"{f.input}: {f.message}" if f.input else f.message for f in result.findings)
         names = {job.digest: job.title for job in self.world.jobs if job.spec.type is TrialType.PREPARE}
-        return ", ".join(f"{names.get(s.text, s.text.short)} {s.bits_per_byte:.3f}" for s in result.held_out)
+        texts = (f"{names.get(s.text, s.text.short)} {s.bits_per_byte:.3f}" for s in result.held_out)
+        return ", ".join([*texts, *(f"{s.suite} {s.groups[0].value:.4f}" for s in result.suites)])
 
 
 def _own_tokens(spec: CPTTrialSpec, progress: Progress) -> int:

@@ -67,10 +67,10 @@ def make_report(findings: Findings) -> Files:
 
 def _sections() -> tuple[Callable[[Findings], Section | None], ...]:
     """In the order of the page; imported when wanted, since matplotlib comes with them."""
-    from cpt_trainer.report import durations, ledger, mixes, scaling, screening, soup, sweep
+    from cpt_trainer.report import also, durations, ledger, mixes, scaling, screening, soup, sweep
 
     before = (sweep.section, screening.section, durations.section, mixes.section)
-    return (*before, soup.section, scaling.section, ledger.section)
+    return (*before, soup.section, scaling.section, also.section, ledger.section)
 
 
 def _parts(sections: tuple[Section, ...]) -> Iterator[tuple[str, bytes]]:

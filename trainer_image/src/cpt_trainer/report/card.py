@@ -99,11 +99,12 @@ def _data(findings: Findings, best: ReportedModel) -> Iterator[str]:
     if not screened:
         return
     yield ""
+    unit = findings.target.unit
     rows = [
         (findings.label(dataset), f"`{dataset.short}`", str(one.target.verdict), _effect(one))
         for dataset, one in sorted(screened.items(), key=lambda item: findings.label(item[0]))
     ]
-    yield from _table(("candidate", "prepared as", "verdict", "bits per byte saved against the control"), rows)
+    yield from _table(("candidate", "prepared as", "verdict", f"{unit.name} {unit.gained} against the control"), rows)
 
 
 def _trained_on(best: ReportedModel) -> str:
@@ -131,7 +132,7 @@ def _scores(findings: Findings, best: ReportedModel) -> Iterator[str]:
 
 
 def _score(metric: Metric, own: str) -> tuple[str, ...]:
-    return (metric.name, _plain(", ".join(metric.texts)), f"{metric.base:.4f}", own)
+    return (metric.name, _plain(", ".join(metric.texts)), metric.unit.text(metric.base), own)
 
 
 def _cost(findings: Findings) -> Iterator[str]:

@@ -31,7 +31,7 @@ def section(findings: Findings) -> Section | None:
         title="How long",
         words=tuple(_words(answers[-1].decision.sentence)),
         figures=tuple(_figure(findings, name, choice) for name, choice in choices),
-        tables=(_chosen(choices), _arms(choices)),
+        tables=(_chosen(choices), _arms(findings, choices)),
     )
 
 
@@ -69,10 +69,10 @@ def _choice(name: str, choice: DurationChoice) -> tuple[Cell, ...]:
     )
 
 
-def _arms(choices: Choices) -> Table:
+def _arms(findings: Findings, choices: Choices) -> Table:
     return Table(
         name="duration-arms",
-        title="Every duration, in bits per byte",
+        title=f"Every duration, {findings.scores}",
         columns=("dataset", "tokens", "outcome", "target", "target_low", "target_high", "retention", "behind_best",
                  "behind_low", "behind_high", "may_be_best"),
         rows=tuple(

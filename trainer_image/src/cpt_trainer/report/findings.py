@@ -14,9 +14,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cpt_api.model import canonical_json
-from cpt_api.result import Decision, Result
-from cpt_api.trial import Bill, DecisionMetric, Legend, Question, ReportedModel, ReportWork, TrialType
-from cpt_api.values import Digest, Tokens
+from cpt_api.result import Decision, Result, SuiteScore
+from cpt_api.trial import (
+    AlsoScored,
+    Bill,
+    DecisionMetric,
+    Legend,
+    Measure,
+    Question,
+    ReportedModel,
+    ReportWork,
+    SuiteGroup,
+    TrialType,
+)
+from cpt_api.unit import BITS, HUNDRED, Unit, unit_of
+from cpt_api.values import Digest, LearningRate, Share, Tokens
 from cpt_trainer.errors import ConfigError, DataError
 from cpt_trainer.trial import Trial, known
 
@@ -27,11 +39,13 @@ class Metric:
 
     name: str
     texts: tuple[str, ...]
-    """Their names."""
+    """Their names, or the suite's."""
     threshold: float
     """Minimum effect of a target, margin of a retention."""
     base: float
-    """Of the base model, the mean over texts; bits per byte, lower is better."""
+    """Of the base model, as decisions hold it; lower is better."""
+    unit: Unit = BITS
+    is_suite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,19 @@ class Answer:
     """Of its arms, where all have as many."""
     trial: Digest
     decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model on suites that decided nothing."""
+
+    dataset: Digest | None
+    """What it has read; None: it is the base."""
+    learning_rate: LearningRate | None
+    tokens: Tokens | None
+    weight: Share | None
+    """In a mean with the base."""
+    suites: tuple[SuiteScore, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +91,16 @@ class Findings:
     """Where it lies, or which trial made it."""
     best: ReportedModel | None
     """What the experiment ends with, unless that is the base."""
+    also: tuple[Model, ...] = ()
+    """The base first."""
+
+    @property
+    def scores(self) -> str:
+        """In which unit, for titles."""
+        target = self.target.unit.scores
+        if self.retention is None or self.retention.unit.scores == target:
+            return f"in {target}"
+        return f"the target in {target}, the retention in {self.retention.unit.scores}"
 
     def label(self, digest: Digest) -> str:
         """What people call that data; also good for a file's name."""
@@ -81,7 +118,7 @@ class Findings:
                 "trial": self.trial,
                 "title": self.title,
                 "metrics": {
-                    metric.name: {"texts": metric.texts, "threshold": metric.threshold, "baseBitsPerByte": metric.base}
+                    metric.name: {"texts": metric.texts, "threshold": metric.threshold, _base_of(metric): metric.base}
                     for metric in metrics
                 },
                 "answers": [
@@ -97,6 +134,10 @@ class Findings:
                 "bill": self.bill.to_dict() if self.bill else None,
             }
         )
+
+
+def _base_of(metric: Metric) -> str:
+    return "baseBitsPerByte" if metric.unit.full is None else "basePointsMissing"
 
 
 def read_findings(trial: Trial) -> Findings:
@@ -116,6 +157,7 @@ def read_findings(trial: Trial) -> Findings:
         baseline=base.digest,
         base=legend.base,
         best=legend.best,
+        also=tuple(_also(trial, scored) for scored in work.also or ()),
     )
 
 
@@ -127,8 +169,17 @@ def _names(legend: Legend) -> dict[Digest, str]:
 
 
 def _metric(name: str, metric: DecisionMetric, base: Result, names: Mapping[Digest, str]) -> Metric:
+    if metric.suite:
+        return Metric(
+            name=name,
+            texts=(metric.suite.suite,),
+            threshold=float(metric.threshold),
+            base=_suite_base(metric.suite, base),
+            unit=unit_of(metric),
+            is_suite=True,
+        )
     scores = {score.text: score.bits_per_byte for score in base.held_out}
-    texts = [known(text) for text in metric.held_out]
+    texts = [known(text) for text in metric.texts]
     missing = [text.short for text in texts if text not in scores]
     if missing:
         raise DataError(f"the Evaluate trial {base.digest.short}… has no score of text {missing[0]}…: score it there")
@@ -138,6 +189,20 @@ def _metric(name: str, metric: DecisionMetric, base: Result, names: Mapping[Dige
         threshold=float(metric.threshold),
         base=math.fsum(scores[text] for text in texts) / len(texts),
     )
+
+
+def _suite_base(metric: SuiteGroup, base: Result) -> float:
+    """As decisions hold it."""
+    for score in base.suites:
+        for group in score.groups:
+            if (score.suite, group.group, group.measure) == (metric.suite, metric.group, metric.measure):
+                return group.value if group.measure is Measure.BITS_PER_BYTE else HUNDRED * (1 - group.value)
+    raise DataError(f"the Evaluate trial {base.digest.short}… has no {metric.group} of {metric.suite}: score it there")
+
+
+def _also(trial: Trial, scored: AlsoScored) -> Model:
+    result = trial.result_of(known(scored.evaluation), TrialType.EVALUATE)
+    return Model(scored.dataset, scored.learning_rate, scored.tokens, scored.weight, result.suites)
 
 
 def _answers(trial: Trial, work: ReportWork) -> list[Answer]:

@@ -62,7 +62,7 @@ def _role(choice: MixChoice, arm: MixArm) -> str:
 def _arms(findings: Findings, choice: MixChoice) -> Table:
     return Table(
         name="mixes",
-        title="The mixes, in bits per byte",
+        title=f"The mixes, {findings.scores}",
         columns=("mix", "role", "outcome", "target", "target_low", "target_high", "retention", "saves_against_proposal",
                  "saves_low", "saves_high"),
         rows=tuple(
@@ -148,4 +148,4 @@ def _scores(panel: Any, findings: Findings, choice: MixChoice, arms: Sequence[Mi
     panel.grid(axis="x", visible=True)
     panel.tick_params(axis="y", labelleft=False)
     name_metric(panel, findings.target)
-    panel.set_xlabel("bits per byte, 95 % (lower is better; dashed: the base)")
+    panel.set_xlabel(f"{findings.target.unit.scores}, 95 % (lower is better; dashed: the base)")

@@ -26,8 +26,10 @@ def page(findings: Findings, sections: Sequence[Section]) -> bytes:
     environment.filters |= {"cell": _cell, "drawing": _drawing}
     environment.tests["number"] = _is_number
     metrics = [metric for metric in (findings.target, findings.retention) if metric]
+    has_suites = any(metric.is_suite for metric in metrics)
+    scores = findings.scores if has_suites else "bits per byte of held-out text"
     text = environment.get_template("page.html").render(
-        findings=findings, sections=sections, metrics=metrics, light=LIGHT, dark=DARK
+        findings=findings, sections=sections, metrics=metrics, scores=scores, light=LIGHT, dark=DARK
     )
     return text.encode()
 

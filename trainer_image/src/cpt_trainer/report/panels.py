@@ -1,4 +1,4 @@
-"""What the panels of several figures share: a metric in bits per byte, with the line of the base."""
+"""What the panels of several figures share: a metric in its unit, with the line of the base."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def draw_base(panel: Any, metric: Metric) -> None:
             "base + margin", (0.01, metric.base + metric.threshold), xycoords=("axes fraction", "data"),
             va="bottom", fontsize=7, color=LIGHT["more"],
         )  # fmt: skip
-    panel.set_ylabel("bits per byte (lower is better)")
+    panel.set_ylabel(f"{metric.unit.scores} (lower is better)")
 
 
 def bars(values: Sequence[float], intervals: Sequence[Interval]) -> list[list[float]]:

@@ -30,7 +30,7 @@ def section(findings: Findings) -> Section | None:
         title="What it is worth on other models",
         words=tuple(_words(decision)),
         figures=(_figure(findings, drawn),) if drawn else (),
-        tables=(_before_and_after(models), _compute(models)),
+        tables=(_before_and_after(findings, models), _compute(models)),
     )
 
 
@@ -46,10 +46,10 @@ def _words(decision: Decision) -> Iterator[str]:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _before_and_after(models: Models) -> Table:
+def _before_and_after(findings: Findings, models: Models) -> Table:
     return Table(
         name="scaling",
-        title="Before and after, in bits per byte",
+        title=f"Before and after, {findings.scores}",
         columns=("model", "outcome", "base", "base_low", "base_high", "target", "target_low", "target_high", "gain",
                  "gain_low", "gain_high", "retention_lost", "retention_lost_at_most"),
         rows=tuple(
@@ -116,7 +116,7 @@ def _figure(findings: Findings, models: Models) -> Figure:
         for name, one in models:
             _draw_model(panel, name, one)
         name_metric(panel, findings.target)
-        panel.set_ylabel("bits per byte (lower is better)")
+        panel.set_ylabel(f"{findings.target.unit.scores} (lower is better)")
         panel.set_xlabel("operations in all: 6 x parameters x tokens")
         panel.margins(x=0.15, y=0.15)
 

@@ -148,7 +148,7 @@ def _effects(findings: Findings, rows: Sequence[_Row]) -> Figure:
                 if judgement:
                     _judgement(panel, number, judgement)
             name_metric(panel, metric)
-            panel.set_xlabel("bits per byte saved against the control")
+            panel.set_xlabel(f"{metric.unit.name} {metric.unit.gained} against the control")
             panel.margins(x=0.25)
             panel.grid(axis="y", visible=False)
             panel.grid(axis="x", visible=True)

@@ -76,7 +76,7 @@ def _released(findings: Findings, choice: SoupChoice) -> Table:
 def _arms(findings: Findings, choice: SoupChoice) -> Table:
     return Table(
         name="soup-arms",
-        title="Every mean, in bits per byte",
+        title=f"Every mean, {findings.scores}",
         columns=("dataset", "learning_rate", "tokens", "weight", "target", "gain", "gain_low", "gain_high", "retention",
                  "retention_lost", "retention_lost_at_most", "retention_holds", "front"),
         rows=tuple(
@@ -138,8 +138,9 @@ def _paint(panel: Any, findings: Findings, choice: SoupChoice, picked: SoupArm |
     if picked:
         face = {"markerfacecolor": "none", "markeredgecolor": LIGHT["accent"], "markeredgewidth": 2}
         panel.plot([_lost(picked)], [picked.gain.value], marker="o", markersize=13, linestyle="none", **face)
-    panel.set_xlabel("bits per byte of the retention lost" if findings.retention else "no retention was asked for")
-    panel.set_ylabel("bits per byte of the target saved")
+    lost = findings.retention and f"{findings.retention.unit.name} of the retention lost"
+    panel.set_xlabel(lost or "no retention was asked for")
+    panel.set_ylabel(f"{findings.target.unit.name} of the target {findings.target.unit.gained}")
 
 
 def _line(panel: Any, arms: Sequence[SoupArm], name: str, *, few: bool) -> None:

@@ -60,7 +60,7 @@ def section(findings: Findings) -> Section | None:
         title="Which learning rate",
         words=tuple(_words(last)),
         figures=tuple(_figure(findings, race) for race in races),
-        tables=(_choices(races), _arms(races)),
+        tables=(_choices(races), _arms(findings, races)),
     )
 
 
@@ -110,10 +110,10 @@ def _choice(name: str, choice: RateChoice) -> tuple[Cell, ...]:
     )
 
 
-def _arms(races: Sequence[_Race]) -> Table:
+def _arms(findings: Findings, races: Sequence[_Race]) -> Table:
     return Table(
         name="arms",
-        title="Every trained point, in bits per byte",
+        title=f"Every trained point, {findings.scores}",
         columns=("dataset", "tokens", "learning_rate", "outcome", "target", "target_low", "target_high", "retention",
                  "retention_low", "retention_high", "behind_best", "behind_low", "behind_high", "fate"),
         rows=tuple(
