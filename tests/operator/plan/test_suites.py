@@ -185,7 +185,7 @@ class TestTrouble:
 
         made = make_world(answer).run()
         assert len(evaluations(made)) == 1 + 2 + 2
-        assert question(made)
+        assert question(made).datasets
 
     @pytest.mark.parametrize(
         ("evaluation", "message"),

@@ -273,7 +273,7 @@ def _items(files: Files, wanted: PreflightInput) -> Iterator[Trouble]:
         except (ConfigError, MissingError) as error:
             yield Why.NO_SUITE, str(error)
             continue
-        if troubles := [str(error) for task in suite.tasks if (error := _lacking(folder, task))]:
+        if troubles := [str(why) for task in suite.tasks if (why := _lacking(folder, task))]:
             yield Why.NO_ITEMS, f"suite {name}: {troubles[0]}; {len(troubles)} of {len(suite.tasks)} tasks lack items"
 
 

@@ -46,7 +46,7 @@ class Candidate:
             dataset=self.name if self.name != MIX else None,
             learning_rate=self.rate,
             tokens=self.tokens,
-            target=units.target.text(arm.target),
+            target=units.target.text(self.target if arm.target is None else arm.target),
             target_interval=units.target.interval(interval) if interval else None,
             retention=units.retention.text(retention) if retention is not None else None,
             soup_weight=soup_weight,

@@ -21,10 +21,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from cpt_api.trial import Measure
 from cpt_trainer.decide.estimates import Estimated, rounded
 from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.group import Leaf, gain, leaves, of_category, score, task_leaf
-from cpt_trainer.evaluate.suite import Measure, Suite
+from cpt_trainer.evaluate.suite import Suite
 from cpt_trainer.evaluate.suite_table import SuiteTable
 from cpt_trainer.evaluate.task import Format, Metric, Task
 from cpt_trainer.tables import Items, first_difference

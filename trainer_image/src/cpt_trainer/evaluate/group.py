@@ -24,10 +24,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cpt_api.trial import Measure
 from cpt_api.values import Share
 from cpt_trainer.decide.estimates import Estimated, TextSums, combined, level, minus, text_sums
 from cpt_trainer.errors import DataError
-from cpt_trainer.evaluate.suite import Benchmark, Group, Measure, Subgroups, Suite
+from cpt_trainer.evaluate.suite import Benchmark, Group, Subgroups, Suite
 from cpt_trainer.tables import UNKNOWN, Items, where
 
 

@@ -18,10 +18,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from cpt_api.trial import Measure
 from cpt_trainer.decide.estimates import level
 from cpt_trainer.errors import DataError
 from cpt_trainer.evaluate.group import task_leaf
-from cpt_trainer.evaluate.suite import Measure, Suite
+from cpt_trainer.evaluate.suite import Suite
 from cpt_trainer.evaluate.task import Format, Found, Metric, Task
 from cpt_trainer.tables import Items, where
 
