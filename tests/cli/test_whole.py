@@ -217,24 +217,25 @@ def test_a_mix_by_merges(laptop: Laptop) -> None:
 
 
 @pytest.mark.timeout(900)  # some twenty processes, each of which imports torch
-def test_by_a_suite(laptop: Laptop) -> None:
+@pytest.mark.parametrize(
+    ("stages", "models"),
+    [
+        ({"screening": {}}, 4),  # the base, an arm, the control with its replicate
+        ({"soup": {"weights": ["0.5"]}}, 5),  # and the mean of arm and base
+    ],
+    ids=["screening", "soup"],
+)
+def test_by_a_suite(laptop: Laptop, stages: dict[str, Any], models: int) -> None:
     """A suite of the user's own decides: the target in bits per byte, the retention in points."""
     write_quiz(laptop.folder / "sources/items")
-    manifests(
-        laptop.folder,
-        {"suite": "quiz", "margin": "0.5"},
-        target={"suite": "quiz"},
-        screening={},
-        soup={"weights": ["0.5"]},
-    )
+    manifests(laptop.folder, {"suite": "quiz", "margin": "0.5"}, target={"suite": "quiz"}, **stages)
     with laptop.start() as process:
         out, said = process.communicate()
     assert process.returncode == Exit.SUCCESS, said
     answer = json.loads(out)
     results = [json.loads(file.read_text()) for file in (laptop.folder / "store/trials").glob("**/result.json")]
     scored = [score for found in results for score in found.get("suites", ())]
-    assert len(scored) >= 1 + 1 + 2 + 1  # the base, an arm, the control with its replicate, a mean
-    assert {score["suite"] for score in scored} == {"quiz"}
+    assert [score["suite"] for score in scored] == ["quiz"] * models
     (chosen,) = [found["decision"] for found in results if found.get("decision", {}).get("rates")]
     arm = chosen["rates"][0]["arms"][0]
     (own,) = [s for s in scored if s["groups"][1]["value"] == pytest.approx(arm["target"])]

@@ -228,7 +228,7 @@ class TestItems:
         assert look_at(corpus, InputKind.ITEMS, "items", suites=["ours"]) == []
         found = look_at(corpus, InputKind.ITEMS, "items", suites=["mmlu", "ours", "theirs"])
         assert [why for why, _ in found] == [Why.NO_ITEMS, Why.NO_SUITE]
-        assert "57 of 57 tasks lack items" in found[0][1]
+        assert "1 of 1 tasks lack items" in found[0][1]
         assert "there is no suite 'theirs'" in found[1][1]
 
 

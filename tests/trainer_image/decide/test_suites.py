@@ -104,8 +104,8 @@ def plant(store: Store, name: str, right: float, suite: Suite = SUITE, rows: Seq
     right_ones = answers(right, int(digest[:6], 16))
     made = rows or [make_row(task.name, n, one) for task in suite.tasks for n, one in enumerate(right_ones)]
     about = make_about(suite, ITEMS)
-    output = write_suite_table(store, data_prefix(NAMESPACE, digest), about, made)
     items = suite_items(suite.name, made)
+    output = write_suite_table(store, data_prefix(NAMESPACE, digest), about, items)
     groups = [
         GroupScore(group=group.name, measure=group.measure, value=found.value, standard_error=found.standard_error)
         for group in suite.groups
