@@ -152,12 +152,13 @@ class TestAllowed:
         assert not_consistent(CPTTrialSpec.model_validate(right)) is None
 
 
-def test_evaluation_runs_on_one_process() -> None:
-    """More of them would wait for each other, and score everything twice."""
+def test_evaluation_runs_on_one_node() -> None:
+    """All of its GPUs share the questions, or the model where one cannot hold it."""
     settings = make_settings(defaults={"gpusPerNode": 8, "nodes": 2, "serviceAccountName": "cpt-trial"})
-    small = complete_resources(TrialType.EVALUATE, Resources(), settings)
-    assert (small.nodes, small.gpus_per_node, small.processes_per_node) == (1, 1, None)
-    assert complete_resources(TrialType.EVALUATE, Resources(gpus_per_node=0), settings).gpus_per_node == 0
+    node = complete_resources(TrialType.EVALUATE, Resources(), settings)
+    assert (node.nodes, node.gpus_per_node, node.processes_per_node) == (1, 8, None)
+    on_cpu = complete_resources(TrialType.EVALUATE, Resources(gpus_per_node=0, processes_per_node=2), settings)
+    assert (on_cpu.nodes, on_cpu.gpus_per_node, on_cpu.processes_per_node) == (1, 0, 2)
 
 
 def test_trials_without_a_model_get_no_gpu() -> None:

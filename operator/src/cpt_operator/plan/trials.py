@@ -16,15 +16,12 @@ GPU_TYPES = frozenset({TrialType.TRAIN, TrialType.EVALUATE})
 
 
 def sized(resources: Resources, trial_type: TrialType) -> Resources:
-    """As a plan asks for them: several processes for training alone, and a GPU where there is a model."""
+    """As a plan asks for them: all nodes for training, one for evaluation, elsewhere one process on CPU."""
     if trial_type is TrialType.TRAIN:
         return resources
-    gpus = resources.gpus_per_node
-    if trial_type not in GPU_TYPES:
-        gpus = 0
-    elif gpus is not None:
-        gpus = min(1, gpus)
-    return resources.model_copy(update={"nodes": 1, "gpus_per_node": gpus, "processes_per_node": None})
+    if trial_type is TrialType.EVALUATE:
+        return resources.model_copy(update={"nodes": 1})
+    return resources.model_copy(update={"nodes": 1, "gpus_per_node": 0, "processes_per_node": None})
 
 
 def merged(resources: Resources | None, wanted: ModelResources | None) -> Resources:
