@@ -133,6 +133,14 @@ def plan_command(
     price_per_gpu_hour: Annotated[
         float | None, typer.Option(callback=_positive, help="In your currency: gives the price.")
     ] = None,
+    tokens_per_evaluation: Annotated[
+        Tokens | None,
+        typer.Option(
+            parser=_count,
+            metavar="COUNT",
+            help="That a model reads on the suites that decide, such as 65M: adds the scores' cost.",
+        ),
+    ] = None,
     fail_over_cost: Annotated[
         float | None, typer.Option(callback=_positive, help="Exit 4 when the price may be higher.")
     ] = None,
@@ -147,7 +155,15 @@ def plan_command(
     from kubectl_cpt.plan import show
 
     further = dict(map(_size, parameters_of or ()))
-    prices = Prices(parameters, tokens_per_second_per_gpu, price_per_gpu_hour, gpu_teraflops, mfu, further)
+    prices = Prices(
+        parameters=parameters,
+        tokens_per_second_per_gpu=tokens_per_second_per_gpu,
+        per_gpu_hour=price_per_gpu_hour,
+        gpu_teraflops=gpu_teraflops,
+        mfu=mfu,
+        further=further,
+        tokens_per_evaluation=tokens_per_evaluation,
+    )
     kubectl = _kubectl(kubeconfig, context, None) if live else None
     show(filename or [], kustomize, namespace, output, prices, fail_over_cost, kubectl)
 

@@ -93,7 +93,10 @@ class Preview:
             ],
             "total": {"trials": _bounds(self.counts)}
             | {key: _bounds((getattr(self.least, name), getattr(self.most, name))) for key, name in _BILL}
-            | {"flopsConvention": CONVENTION},
+            | {
+                "evaluationShare": _bounds((self.least.evaluation, self.most.evaluation)),
+                "flopsConvention": CONVENTION,
+            },
             "naive": {key: getattr(self.naive, name) for key, name in _BILL},
             "warnings": list(self.warnings),
             "notes": list(self.notes),
@@ -117,7 +120,7 @@ def preview(
     forecast = foresee(document)
     recipe = forecast.recipe
     plans = (forecast.least, forecast.most)
-    least, most = (Bill.of(tokens(plan.trials), prices, _elsewhere(plan)) for plan in plans)
+    least, most = (Bill.of(tokens(plan.trials), prices, _elsewhere(plan), _scored(recipe, plan)) for plan in plans)
     naive_least, naive = (Bill.of(int(plan.tokens_naive), prices, _naive_elsewhere(recipe, plan)) for plan in plans)
     return Preview(
         name=document.name,
@@ -141,6 +144,17 @@ def _elsewhere(plan: Plan) -> Counter[str]:
     for trial in plan.trials:
         if trial.stage == SCALING and trial.tokens:
             found[trial.title.partition(":")[0]] += trial.tokens
+    return found
+
+
+def _scored(recipe: Recipe, plan: Plan) -> Counter[str]:
+    """Models that are asked the suites that decide, by further base as above; an empty name is the base."""
+    decide = set(recipe.suites)
+    found: Counter[str] = Counter()
+    for trial in plan.trials:
+        if trial.spec.evaluate and decide & {asked.suite for asked in trial.spec.evaluate.suites or ()}:
+            about = trial.title.removeprefix("the base ").removeprefix("score of ").partition(":")[0]
+            found[about if trial.stage == SCALING else ""] += 1
     return found
 
 
@@ -386,9 +400,7 @@ def _notes(
         yield f"where a fitted optimum lies outside the grid one rate is added: at most {amount(extra)} tokens more"
     if more := forecast.tokens_of_more_controls:
         yield f"where datasets drop a rate at different rungs its control has more ends: at most {amount(more)} tokens"
-    if suites := forecast.recipe.all_suites:
-        asked = " and ".join(suites)
-        yield f"what it takes to ask {asked} is not in the numbers above: every score is a trial with GPUs"
+    yield from _on_asking(forecast.recipe, prices)
     unknown = [model.name for model in forecast.recipe.scaling if model.name not in prices.further]
     if unknown and prices != Prices():
         sizes = " ".join(f"--parameters-of {name}=COUNT" for name in unknown)
@@ -396,6 +408,18 @@ def _notes(
     base = document.spec.model.trial_name
     if base and not any(trial.name == base for trial in manifests.trials):
         yield f"the base is made by CPTTrial {base}, which is not in these files: its cost is not counted"
+
+
+def _on_asking(recipe: Recipe, prices: Prices) -> Iterator[str]:
+    """What suites take."""
+    if recipe.suites and not prices.tokens_per_evaluation:
+        asked = " and ".join(recipe.suites)
+        yield (
+            f"what it takes to ask {asked} is not in the numbers above, every score is a trial with GPUs: with "
+            "--tokens-per-evaluation COUNT, which stands in the result of such a trial, it is"
+        )
+    if recipe.also:
+        yield f"what it takes to ask {' and '.join(recipe.also)} in the end is not in the numbers above"
 
 
 def _at_least(recipe: Recipe) -> Iterator[str]:

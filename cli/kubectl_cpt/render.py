@@ -98,6 +98,8 @@ def _bill_cells(preview: Preview) -> Iterator[Cells]:
     yield ("as separate runs", separate, f"naive protocol, no control; this plan trains {_ratio(preview)}")
     for label, mine, theirs, missing in _priced(preview):
         yield (label, mine, missing or f"separate runs {theirs}")
+    if preview.most.evaluation:
+        yield ("scores on suites", _evaluation(preview), "of that; separate runs stand here without any")
 
 
 _PRICED = (
@@ -121,6 +123,12 @@ def _priced(preview: Preview) -> Iterator[Cells]:
             yield (label, _UNKNOWN, _UNKNOWN, f"takes {options}")
         else:
             yield (label, span(least, most, show), span(naive_least, naive, show), "")
+
+
+def _evaluation(preview: Preview) -> str:
+    """The part of it in a plan that is short, and in one that is long; the longer, the less."""
+    low, high = sorted(bill.evaluation or 0 for bill in (preview.least, preview.most))
+    return span(low, high, lambda part: f"{100 * part:.1f}") + " %"
 
 
 def _ratio(preview: Preview) -> str:
@@ -211,6 +219,8 @@ def _markdown_bill(preview: Preview) -> Iterator[str]:
     yield f"| tokens | {tokens} ({_ratio(preview)}) | {span(preview.naive_least.tokens, preview.naive.tokens)} |"
     for label, mine, theirs, missing in _priced(preview):
         yield f"| {label} | {mine}{missing and f' ({missing})'} | {theirs} |"
+    if preview.most.evaluation:
+        yield f"| of that scores on suites | {_evaluation(preview)} | without |"
 
 
 def _markdown_rows(rows: Sequence[Row]) -> list[str]:

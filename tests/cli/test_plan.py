@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,28 @@ class TestBill:
         assert bill.tokens == 1_500_000_000
         assert bill.flops == pytest.approx(6 * (7e9 * 1e9 + 13e9 * 0.5e9))
         assert bill.gpu_hours == pytest.approx(59.5, abs=0.1)
+
+    def test_scores(self) -> None:
+        """A token that is read costs a third of one that is trained; on another base as much more as it is larger."""
+        prices = Prices(7_000_000_000, 9000, 2.5, further={"13b": 13_000_000_000}, tokens_per_evaluation=60_000_000)
+        bill = Bill.of(1_500_000_000, prices, {}, {"": 10, "13b": 1})
+        read = 60e6 * (10 + 13 / 7)
+        assert bill.tokens == 1_500_000_000
+        assert bill.flops == pytest.approx(6 * 7e9 * 1.5e9 + 2 * 7e9 * read)
+        assert bill.evaluation == pytest.approx(read / 3 / (1.5e9 + read / 3))
+        assert Bill.of(1000, replace(prices, further={}), {}, {"13b": 1}) == Bill(1000, None, None, None)
+
+    @pytest.mark.parametrize("output", ["table", "markdown"])
+    def test_scores_of_a_plan(self, output: str) -> None:
+        """They are in the price where it is said what they take; else a note says that they are not."""
+        sizes = ("--parameters-of", "13b=13B", "--parameters-of", "70b=69B", "-o", output)
+        study = ("-f", str(ROOT / "examples/study"), *PRICES, *sizes)
+        done = plan(*study)
+        assert "what it takes to ask gauntlet-v0.2 and mmlu is not in the numbers above" in done.stdout
+        assert "scores on suites" not in done.stdout
+        done = plan(*study, "--tokens-per-evaluation", "60M")
+        assert "what it takes to ask" not in done.stdout
+        assert re.search(r"scores on suites +\|? *[0-9.]+ to [0-9.]+ %", done.stdout)
 
     def test_sizes_of_further_models(self) -> None:
         """Without them nothing is known; a name that is none is told."""
