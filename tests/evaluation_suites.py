@@ -100,11 +100,11 @@ groups:
 """
 
 
-def write_quiz(folder: Path, items: int = 40) -> None:
-    """A suite of the user's own with its items: made-up words, the second of two is right."""
-    folder.mkdir()
+def write_quiz(folder: Path, items: Sequence[Item] | None = None) -> None:
+    """A suite of the user's own with its items: made-up words unless others are given, the second of two is right."""
+    folder.mkdir(parents=True)
     store = open_address(Address(str(folder)))
-    made = [_next_word(random.Random(number), number) for number in range(items)]
+    made = items or [_next_word(random.Random(number), number) for number in range(40)]
     write_manifest(store, "", [write_items(store, "", "next", made, "made up")])
     (folder / "quiz.yaml").write_text(QUIZ)
 

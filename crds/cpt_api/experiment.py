@@ -150,6 +150,9 @@ class Evaluation(Model):
     decide nothing."""
     every_tokens: Tokens | None = None
     """Score running trials in between, for curves."""
+    curves: Annotated[tuple[SuiteName, ...], Field(min_length=1, max_length=4)] | None = None
+    """Suites that running trials are asked at their start, in between and at their end: small ones, as training waits
+    for them. They decide nothing."""
 
 
 class LearningRateSweep(Model):

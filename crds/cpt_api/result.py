@@ -658,6 +658,14 @@ class Result(Model):
         return result
 
 
+class CurvePoint(Model):
+    """The number that a suite is known by, of a model that is being trained."""
+
+    suite: Annotated[str, Field(max_length=63)]
+    value: float
+    standard_error: float
+
+
 class Progress(Model):
     """`progress.json`: how far the present attempt is. Overwritten every 15 seconds."""
 
@@ -681,6 +689,8 @@ class Progress(Model):
     """Total tokens in that checkpoint."""
     held_out: Annotated[tuple[HeldOutScore, ...], Field(max_length=64)] = ()
     """The latest scores."""
+    suites: Annotated[tuple[CurvePoint, ...], Field(max_length=4)] = ()
+    """The latest of those that are asked for curves."""
     micro_batch: Count | None = None
     """Sequences per forward."""
     time: Annotated[str, Field(max_length=32)]

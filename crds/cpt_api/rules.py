@@ -219,10 +219,16 @@ RULES: Mapping[type[Model], tuple[Rule, ...]] = {
     Retention: (_HELD_OUT, _TEXTS_OF_HELD_OUT),
     Evaluation: (
         Rule(
-            "has(self.itemsUri) == (has(self.also) || self.target.suite != 'Heldout'"
+            "has(self.itemsUri) == (has(self.also) || has(self.curves) || self.target.suite != 'Heldout'"
             " || (has(self.retention) && self.retention.suite != 'Heldout'))",
             "itemsUri is where the items of suites lie: name it for any suite but Heldout, and only then",
             field_path=".itemsUri",
+        ),
+        Rule(
+            "!has(self.everyTokens) || has(self.curves) || self.target.suite == 'Heldout'"
+            " || (has(self.retention) && self.retention.suite == 'Heldout')",
+            "running trials are scored on held-out text and on curves: there are neither, so name curves, or nothing",
+            field_path=".everyTokens",
         ),
     ),
     # values

@@ -652,6 +652,8 @@ class Observe(Model):
 
     held_out: Annotated[tuple[TrialRef, ...], Field(max_length=64)] = ()
     """Prepare trials whose held-out text is scored at the start and at the end."""
+    suites: Annotated[tuple[SuiteWork, ...], Field(min_length=1, max_length=4)] | None = None
+    """What is asked with it, for curves; without item tables."""
     every_tokens: Tokens | None = None
     """Score in between as well."""
     baseline: TrialRef | None = None

@@ -80,6 +80,13 @@ NEW_EXPERIMENTS = [
     pytest.param("model", {"trialName": "base", "digest": DIGEST}, "digest pins the files at uri", id="pin of a trial"),
     pytest.param("evaluation.target.data", None, HELD_OUT, id="no held-out text"),
     pytest.param("evaluation.retention.datasets", None, HELD_OUT, id="no retention text"),
+    pytest.param("evaluation.itemsUri", "s3://cpt/items", "itemsUri is where the items", id="items of no suite"),
+    pytest.param(
+        "evaluation",
+        {"target": {"suite": "mmlu"}, "itemsUri": "s3://cpt/items", "everyTokens": "4096"},
+        "so name curves, or nothing",
+        id="nothing to score in between",
+    ),
     pytest.param(f"{SWEEP}.rungs", ["2B", "1B"], "rungs must rise: write the shortest first", id="falling rungs"),
     pytest.param("recipe.durationSweep.durations", ["2B", "1B"], "durations must rise", id="falling durations"),
     pytest.param(

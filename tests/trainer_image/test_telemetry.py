@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cpt_api.layout import progress_key
-from cpt_api.result import HeldOutScore, Progress
+from cpt_api.result import CurvePoint, HeldOutScore, Progress
 from cpt_trainer.checkpoint import Statistics
 from cpt_trainer.store import FaultyStore
 from cpt_trainer.telemetry import METRICS, Step, Telemetry, earlier_steps
@@ -108,7 +108,7 @@ class TestMetrics:
             return [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
 
     def test_series(self, trial: Trial) -> None:
-        """Every name is served, and there are at most 30 series, however many datasets and texts there are."""
+        """Every name is served, and there are at most 34 series, however many datasets and texts there are."""
         [port] = free_ports(1)
         telemetry = make_telemetry(Trial(trial.document, trial.store, metrics_port=port))
         telemetry.note_committed(Statistics(committed_step=2))
@@ -118,13 +118,14 @@ class TestMetrics:
             HeldOutScore(text=text, bits_per_byte=1.5, standard_error=0.1, documents=2, bytes=10, table="t")
             for text in DATASETS
         )
+        telemetry.suites = tuple(CurvePoint(suite=f"s{n}", value=0.5, standard_error=0.1) for n in range(4))
         telemetry.start()
         try:
             lines = self.scrape(telemetry)
         finally:
             telemetry.close()
         assert {line.split("{")[0].split(" ")[0] for line in lines} == set(METRICS)
-        assert len(lines) <= 30
+        assert len(lines) <= 34
         assert "cpt_train_tokens_total 300.0" in lines
 
     def test_spike(self, trial: Trial) -> None:

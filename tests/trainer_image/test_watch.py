@@ -55,6 +55,18 @@ class TestSignal:
             os.kill(os.getpid(), signal.SIGTERM)
             assert watch.is_stopping
 
+    def test_while_scoring(self, stage: Stage) -> None:
+        """That takes longer than a step: the loop fulfils the wish when it is over."""
+        with stage.watch() as watch:
+            watch.enter(Phase.TRAINING)
+            watch.enter(Phase.SCORING)
+            os.kill(os.getpid(), signal.SIGTERM)
+            stage.now += 100
+            watch.look()
+            assert stage.ends == []
+            watch.enter(Phase.TRAINING)
+            assert watch.is_stopping
+
     def test_handler(self, stage: Stage) -> None:
         """Afterwards signals mean what they meant before."""
         before = signal.getsignal(signal.SIGTERM)

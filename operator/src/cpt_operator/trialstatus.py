@@ -7,7 +7,7 @@ from typing import Any
 
 from cpt_api.conditions import Condition, ConditionType, Reason
 from cpt_api.layout import data_prefix
-from cpt_api.result import HeldOutScore, Progress, Result, SuiteScore
+from cpt_api.result import CurvePoint, HeldOutScore, Progress, Result, SuiteScore
 from cpt_api.trial import Attempts, CheckpointStatus, CPTTrialStatus, Score
 from cpt_api.values import Digest, Tokens
 from cpt_operator import attempts as record_of
@@ -85,8 +85,8 @@ def _of_progress(view: TrialView, progress: Progress, names: Mapping[Digest, str
     changes: dict[str, Any] = {"progress": min(100, 100 * done // planned)}
     if view.spec and view.spec.train:  # the others' are read, not trained: they are no cost
         changes["tokens"] = Tokens(done)
-    if progress.held_out:
-        changes["scores"] = _scores(progress.held_out, names)
+    if progress.held_out or progress.suites:
+        changes["scores"] = (*_scores(progress.held_out, names), *map(_on_suite, progress.suites))
     return changes
 
 
@@ -103,10 +103,15 @@ def _scores(scores: Sequence[HeldOutScore], names: Mapping[Digest, str]) -> tupl
 
 def _of_suites(scores: Sequence[SuiteScore]) -> tuple[Score, ...]:
     """The number that each suite is known by."""
+    known_by = ((score.suite, score.groups[0]) for score in scores)
     return tuple(
-        Score(suite=each.suite, score=f"{each.groups[0].value:.4f}", stderr=f"{each.groups[0].standard_error:.4f}")
-        for each in scores
+        _on_suite(CurvePoint(suite=suite, value=group.value, standard_error=group.standard_error))
+        for suite, group in known_by
     )
+
+
+def _on_suite(point: CurvePoint) -> Score:
+    return Score(suite=point.suite, score=f"{point.value:.4f}", stderr=f"{point.standard_error:.4f}")
 
 
 def _score(score: HeldOutScore, names: Mapping[Digest, str]) -> Score:

@@ -59,6 +59,18 @@ class TestAsked:
         assert first
         assert [(i.name, i.suites) for i in first.inputs if i.kind == "Items"] == [("items", ("gauntlet-v0.2", "mmlu"))]
 
+    def test_curves(self) -> None:
+        """Every run is asked them while it is trained; its digest, and what is decided, stay what they are."""
+        plain, drawn = make_world().run(), make_world(evaluation=make_evaluation(curves=["small"], everyTokens="2048"))
+        made = drawn.run()
+        runs = [trial.spec for trial in made.trials if trial.spec.train]
+        assert {suite.suite for spec in runs if spec.run.observe for suite in spec.run.observe.suites or ()} == {
+            "small"
+        }
+        assert {t.digest for t in plain.trials if t.tokens} == {t.digest for t in made.trials if t.tokens}
+        (look,) = [trial.spec.preflight for trial in made.trials if trial.spec.preflight]
+        assert [i.suites for i in look.inputs if i.suites] == [("gauntlet-v0.2", "mmlu", "small")]
+
     def test_beside_held_out_text(self) -> None:
         """One Evaluate trial has both, and text that a run has scored is scored again on the same weights."""
         retention = {"suite": "Heldout", "datasets": ["speeches"]}
@@ -193,6 +205,7 @@ class TestTrouble:
             ({"itemsUri": None}, "itemsUri is where the items of suites lie"),
             ({"target": {"suite": "mmlu", "datasets": ["python"]}}, "has items of its own"),
             ({"retention": {"suite": "gauntlet-v0.2", "margin": "1"}}, 'a point is "0.01"'),
+            ({"everyTokens": "2048"}, "there are neither"),
         ],
     )
     def test_refused(self, evaluation: dict[str, Any], message: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cpt_api.trial import Observe, TrainWork
 from cpt_trainer.base import Files, model_files, require_tokenizer
@@ -30,6 +31,9 @@ from cpt_trainer.telemetry import Past, Telemetry
 from cpt_trainer.trial import Trial
 from cpt_trainer.update import Update
 from cpt_trainer.watch import Watch
+
+if TYPE_CHECKING:
+    from cpt_trainer.curves import Curves
 
 CHECKPOINTS = "checkpoints/"
 """Below a trial's data prefix."""
@@ -56,6 +60,7 @@ class Run:
     cut: Cut
     checkpointer: Checkpointer
     telemetry: Telemetry
+    curves: Curves | None
     past: dict[int, Past] = field(default_factory=dict)
     """Steps of this trial, also of attempts before this one."""
     started: float = field(default_factory=time.monotonic)
@@ -89,6 +94,7 @@ def open_run(trial: Trial, watch: Watch, closing: ExitStack) -> Run:
     rows = lead(process.peers, lambda: micro_batch(trial, share, work.sequence_length))
     trainee = Trainee(make(config, process.device))
     parallelise(trainee, config, process, work.precision)
+    curves = _curves(trial, observe, files, trainee, process)
     telemetry = Telemetry(trial, work.stop_tokens, rows)
     closing.callback(telemetry.close)
     flusher = Flusher(trial.store.address, BLOCK_BYTES)
@@ -112,4 +118,15 @@ def open_run(trial: Trial, watch: Watch, closing: ExitStack) -> Run:
         cut=Cut(work.global_batch_size, process.rank, process.size, rows, work.sequence_length),
         checkpointer=checkpointer,
         telemetry=telemetry,
+        curves=curves,
     )
+
+
+def _curves(trial: Trial, observe: Observe, files: Files, trainee: Trainee, process: Process) -> Curves | None:
+    """Few runs have some: what asks is loaded for those alone."""
+    if not observe.suites:
+        return None
+    from cpt_trainer.curves import open_curves
+
+    assert trial.spec.train is not None
+    return open_curves(trial, observe.suites, files, trainee, process, trial.spec.train.precision)

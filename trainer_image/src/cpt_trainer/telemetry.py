@@ -9,7 +9,7 @@
 
 A store that does not answer holds up nothing here: both documents are written from a thread, and the next time will do.
 
-Price: the file of an attempt is put whole each time, 200 bytes for each step so far. At most 30 series: of many
+Price: the file of an attempt is put whole each time, 200 bytes for each step so far. At most 34 series: of many
 datasets and texts the first four have one each.
 """
 
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cpt_api.result import HeldOutScore
+from cpt_api.result import CurvePoint, HeldOutScore
 from cpt_api.values import Digest, Tokens
 from cpt_trainer.checkpoint import Statistics
 from cpt_trainer.errors import TrainerExit
@@ -96,6 +96,8 @@ class Telemetry:
     """None on devices whose peak is not known."""
     held_out: tuple[HeldOutScore, ...] = ()
     """The latest."""
+    suites: tuple[CurvePoint, ...] = ()
+    """The same of what is asked."""
     epochs: Mapping[Digest, float] = field(default_factory=dict)
     """Of each dataset, so far."""
     tokens: int = 0
@@ -156,6 +158,13 @@ class Telemetry:
         self.lines.append(json.dumps({"step": step, "heldOut": values}))
         log.info("held_out", step=step, bits_per_byte=values)
 
+    def note_suites(self, step: int, points: Sequence[CurvePoint]) -> None:
+        """Take note of scores on suites."""
+        self.suites = tuple(points)
+        values = {point.suite: point.value for point in points}
+        self.lines.append(json.dumps({"step": step, "suites": values}))
+        log.info("asked", step=step, suites=values)
+
     def flush(self) -> None:
         """Put the lines of this attempt."""
         key = f"{self.trial.data}metrics/attempt-{self.trial.document.attempt}.jsonl"
@@ -182,6 +191,7 @@ class Telemetry:
             committed_step=done.committed_step or 0,
             committed_tokens=Tokens(done.committed_tokens or 0),
             held_out=self.held_out,
+            suites=self.suites,
             micro_batch=self.micro_batch,
         )
 
@@ -261,6 +271,7 @@ METRICS: Mapping[str, str] = {
     "cpt_train_checkpoint_bytes": "Size of the last committed save.",
     "cpt_train_checkpoint_failures_total": "Saves of this attempt that failed.",
     "cpt_train_held_out_bits_per_byte": "The latest score of a held-out text, by text.",
+    "cpt_train_suite_score": "The latest score on a suite that is asked for curves, by suite.",
 }
 
 
@@ -330,6 +341,7 @@ def _series(state: Telemetry) -> dict[str, tuple[str, Series]]:
     series["cpt_train_dataset_loss"] = ("dataset", _labelled(losses))
     series["cpt_train_dataset_epochs"] = ("dataset", _labelled(state.epochs))
     series["cpt_train_held_out_bits_per_byte"] = ("text", _labelled(scores))
+    series["cpt_train_suite_score"] = ("suite", [([point.suite], point.value) for point in state.suites])
     return series
 
 

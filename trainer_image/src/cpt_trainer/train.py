@@ -182,8 +182,9 @@ def _loop(run: Run, step: int) -> None:
         run.checkpointer.poll()
         every = run.observe.every_tokens
         if every and end // every > first // every:
+            watch.enter(Phase.SCORING)
             _score(run, step + 1)
-            watch.beat()
+            watch.enter(Phase.TRAINING)
 
 
 def _wait(run: Run, future: Future[Share]) -> Share:
@@ -217,7 +218,17 @@ def _score(run: Run, step: int) -> dict[Digest, Scored]:
     if run.leads and scores:
         found, _ = publish(run.trial, scores)
         run.telemetry.note_scores(step, found)
+    _draw(run, step)
     return scores
+
+
+def _draw(run: Run, step: int) -> None:
+    """The next point of each curve."""
+    if run.curves is None:
+        return
+    points = run.curves.points()
+    if run.leads:
+        run.telemetry.note_suites(step, points)
 
 
 def _save(run: Run, step: int, kind: Kind) -> None:
@@ -257,6 +268,7 @@ def _end(run: Run) -> None:
     last = run.past.get(segment.last_step)
     if not all(is_finite(scored) for scored in scores.values()) or (last and last.loss is None):
         _give_up(run, segment.last_step, "its end gives no finite loss")
+    _draw(run, segment.last_step)
     sample = _sample(run) if run.work.start.random else None
 
     def finish() -> None:

@@ -48,6 +48,7 @@ class Phase(Enum):
 
     OPEN = "nothing is lost: end where the process stands"
     TRAINING = "a wish, that the loop fulfils after its step"
+    SCORING = "the same, after what may take longer than any step"
     SAVING = "it is being fulfilled"
 
 

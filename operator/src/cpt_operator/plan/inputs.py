@@ -97,6 +97,11 @@ class Inputs:
         work = EvaluateWork(**what, suites=self._asked(self.recipe.also), precision=self.recipe.precision)
         return CPTTrialSpec(type=TrialType.EVALUATE, evaluate=work)
 
+    @property
+    def curves(self) -> tuple[SuiteWork, ...] | None:
+        """What a run is asked while it is trained."""
+        return self._asked(self.recipe.curves)
+
     def _asked(self, names: Iterable[str | None]) -> tuple[SuiteWork, ...] | None:
         return tuple(SuiteWork(suite=name, items=self.items) for name in names if name and self.items) or None
 

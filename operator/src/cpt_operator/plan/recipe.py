@@ -128,9 +128,14 @@ class Recipe:
         return tuple(sorted(set(self.spec.evaluation.also or ()) - set(self.suites)))
 
     @property
+    def curves(self) -> tuple[str, ...]:
+        """Those that are asked while a run is trained."""
+        return tuple(sorted(set(self.spec.evaluation.curves or ())))
+
+    @property
     def all_suites(self) -> tuple[str, ...]:
         """All that are asked."""
-        return tuple(sorted({*self.suites, *self.also}))
+        return tuple(sorted({*self.suites, *self.also, *self.curves}))
 
     @property
     def has_sweep(self) -> bool:
@@ -334,9 +339,13 @@ def _check_names(recipe: Recipe) -> None:
 
 def _check_suites(recipe: Recipe) -> None:
     evaluation = recipe.spec.evaluation
-    if bool(recipe.suites or evaluation.also) != (evaluation.items_uri is not None):
+    if bool(recipe.suites or evaluation.also or evaluation.curves) != (evaluation.items_uri is not None):
         raise InvalidRecipeError(
             "evaluation.itemsUri is where the items of suites lie: name it for any suite but Heldout, and only then"
+        )
+    if evaluation.every_tokens and not recipe.curves and len(recipe.suites) == 1 + bool(evaluation.retention):
+        raise InvalidRecipeError(
+            "evaluation.everyTokens scores running trials on held-out text and on curves: there are neither"
         )
     for field, suite, threshold in (
         ("target.minimumEffect", recipe.target_suite, recipe.minimum_effect),

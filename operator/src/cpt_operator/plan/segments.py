@@ -190,6 +190,7 @@ class Segments:
         )
         observe = Observe(
             held_out=self.inputs.observed,
+            suites=self.inputs.curves,
             every_tokens=recipe.spec.evaluation.every_tokens,
             baseline=None if before else TrialRef(digest=self.baseline),
         )
