@@ -80,6 +80,12 @@ NEW_EXPERIMENTS = [
     pytest.param("model", {"trialName": "base", "digest": DIGEST}, "digest pins the files at uri", id="pin of a trial"),
     pytest.param("evaluation.target.data", None, HELD_OUT, id="no held-out text"),
     pytest.param("evaluation.retention.datasets", None, HELD_OUT, id="no retention text"),
+    pytest.param(
+        "evaluation",
+        {"target": {"suite": "mmlu", "datasets": ["python"]}, "itemsUri": "s3://cpt/items"},
+        "data and datasets go with suite Heldout",
+        id="text of a suite",
+    ),
     pytest.param("evaluation.itemsUri", "s3://cpt/items", "itemsUri is where the items", id="items of no suite"),
     pytest.param(
         "evaluation",
@@ -188,6 +194,11 @@ NEW_TRIALS = [
         changed(TRAIN, "train.start.segment", {"digest": DIGEST}),
         "expected exactly one of model, segment and random",
         id="two starts",
+    ),
+    pytest.param(
+        changed(RACE, "decide.target.suite", {"suite": "mmlu", "group": "accuracy", "measure": "Accuracy"}),
+        "expected exactly one of heldOut and suite",
+        id="two targets",
     ),
     pytest.param(
         changed(RACE, "decide.question", "Screening"),
