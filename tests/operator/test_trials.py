@@ -711,6 +711,9 @@ async def test_a_hand_written_soup() -> None:
     order = [key.name for verb, key in world.writes if verb == "create" and key.kind is Kind.JOB]
     assert order.index("run-1") < order.index("soup-1") < order.index("written-1")
     assert order.index("run-1") < order.index("unwritten-1")
+    told = [(name, text) for name, reason, text in world.events if reason == "Completed"]
+    assert [name for name, _ in told] == ["unwritten", "written"]
+    assert all(text.startswith(make_digest("text").short) for _, text in told)
 
 
 def test_order_of_checks() -> None:

@@ -137,6 +137,8 @@ async def _write(runtime: Runtime, view: TrialView, attempts: Attempts, verdict:
     log.info("trial", trial=view.record.name, namespace=view.record.namespace, reason=verdict.reason.value)
     for reason, message in _warnings(view, attempts, verdict):
         await runtime.cluster.event(view.record, "Warning", reason, message)
+    if news := _news(view, status, verdict):
+        await runtime.cluster.event(view.record, "Normal", verdict.reason.value, news)
     return written
 
 
@@ -151,6 +153,14 @@ def _warnings(view: TrialView, attempts: Attempts, verdict: Verdict) -> list[tup
     if verdict.reason != old and (verdict.phase in (Phase.STUCK, Phase.FAILED) or verdict.reason in _POD_TROUBLES):
         found.append((verdict.reason.value, verdict.message))
     return found
+
+
+def _news(view: TrialView, status: CPTTrialStatus, verdict: Verdict) -> str:
+    """What an evaluation has found, for those who wait for it; a reused one has told it before."""
+    is_new = verdict.reason is Reason.COMPLETED and view.status.result_digest != status.result_digest
+    if not (is_new and view.spec and view.spec.evaluate):
+        return ""
+    return ", ".join(f"{score.suite} {score.score} (standard error {score.stderr})" for score in status.scores)
 
 
 _GOOD_ENDS = frozenset({Reason.COMPLETED, Reason.DIVERGED, Reason.SUSPENDED, Reason.CANCELLED})
