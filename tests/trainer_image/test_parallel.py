@@ -29,9 +29,9 @@ def config_of(family: str, **changes: Any) -> Any:
     return read_config({"config.json": json.dumps(CONFIG | {"model_type": family} | changes).encode()})
 
 
-def make_trainee(family: str, *, tied: bool = True) -> Trainee:
+def make_trainee(family: str, *, tied: bool = True, **changes: Any) -> Trainee:
     """With random weights."""
-    config = config_of(family, tie_word_embeddings=tied)
+    config = config_of(family, tie_word_embeddings=tied, **changes)
     trainee = Trainee(make(config, ALONE.device))
     parallelise(trainee, config, ALONE, Precision.FLOAT32)
     initialise(trainee.lm, seed=1)
@@ -61,10 +61,32 @@ def test_parity(family: str, tied: bool) -> None:
     assert len(tensors_of(trainee.lm)) == len({id(p) for p in peer.parameters()})
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_documents(family: str) -> None:
+WINDOWS = [
+    pytest.param("mistral", {"sliding_window": 4}, id="mistral with a window"),
+    pytest.param(
+        "qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}, id="qwen2, some layers"
+    ),
+    pytest.param(
+        "qwen3", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}, id="qwen3, all layers"
+    ),
+]
+"""Tokens see but a few before them."""
+
+
+@pytest.mark.parametrize(("family", "changes"), WINDOWS)
+def test_windows(family: str, changes: dict[str, Any]) -> None:
+    """They are there: without them the losses are others."""
+    batch, _ = make_batch(rows(10), np.array([-1]))
+    with torch.no_grad():
+        narrow, wide = make_trainee(family, **changes)(batch), make_trainee(family)(batch)
+    assert torch.equal(narrow[0, :4], wide[0, :4])
+    assert not torch.isclose(narrow[0, 6:], wide[0, 6:]).any()
+
+
+@pytest.mark.parametrize(("family", "changes"), [*(pytest.param(f, {}, id=f) for f in FAMILIES), *WINDOWS])
+def test_documents(family: str, changes: dict[str, Any]) -> None:
     """Documents in one row cost what they cost alone."""
-    trainee = make_trainee(family)
+    trainee = make_trainee(family, **changes)
     tokens = rows(10, 7, 8)
     with torch.no_grad():
         together = trainee(make_batch(tokens, np.array([0]))[0])[0]

@@ -94,7 +94,7 @@ class Trainee(nn.Module):
         """What the head sees."""
         output = self._decoder(
             input_ids=batch.tokens_BT,
-            attention_mask=batch.mask_B1TT,
+            attention_mask=_windowed(batch.mask_B1TT, config_of(self.lm)),
             position_ids=batch.positions_BT,
             use_cache=False,
         )
@@ -112,6 +112,18 @@ class Trainee(nn.Module):
     @property
     def _head(self) -> Any:
         return self.lm.get_output_embeddings()  # type: ignore[operator]
+
+
+def _windowed(mask_B1TT: Tensor | None, config: Any) -> Tensor | dict[str, Tensor] | None:
+    """A mask of documents for layers that see a window only: what we hand over transformers takes as it is."""
+    window = getattr(config, "sliding_window", None)
+    if mask_B1TT is None or window is None:
+        return mask_B1TT
+    far_TT = torch.ones(mask_B1TT.shape[-2:], dtype=torch.bool, device=mask_B1TT.device).tril_(-window)
+    near_B1TT = mask_B1TT & ~far_TT
+    if getattr(config, "layer_types", None):  # by layer: Qwen
+        return {"full_attention": mask_B1TT, "sliding_attention": near_B1TT}
+    return near_B1TT
 
 
 def config_of(lm: nn.Module) -> Any:
