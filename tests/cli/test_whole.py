@@ -33,7 +33,7 @@ def manifests(
     folder: Path,
     retention: dict[str, Any] | None = None,
     datasets: Sequence[str] = ("python",),
-    target: dict[str, Any] | None = None,
+    evaluation: dict[str, Any] | None = None,
     **stages: Any,
 ) -> Path:
     """A base from random weights, and a sweep of one dataset at one rate that starts from it, and what comes after."""
@@ -55,9 +55,9 @@ def manifests(
         "datasets": [{"name": name, "uri": f"s3://corpora/{name}.jsonl"} for name in datasets],
         "replay": {"dataset": {"name": "replay", "uri": "s3://corpora/speeches.jsonl"}},
         "evaluation": {
-            "target": target or _LINUX,
+            "target": _LINUX,
             **({"retention": retention} if retention else {}),
-            **({"itemsUri": "s3://corpora/items"} if target else {}),
+            **(evaluation or {}),
         },
         "recipe": {
             "learningRateSweep": {"learningRates": ["1e-3"], "rungs": [str(RUNG_STEPS * BATCH_TOKENS)]},
@@ -218,30 +218,42 @@ def test_a_mix_by_merges(laptop: Laptop) -> None:
 
 @pytest.mark.timeout(900)  # some twenty processes, each of which imports torch
 @pytest.mark.parametrize(
-    ("stages", "models"),
+    ("stages", "models", "shown"),
     [
-        ({"screening": {}}, 4),  # the base, an arm, the control with its replicate
-        ({"soup": {"weights": ["0.5"]}}, 5),  # and the mean of arm and base
+        ({"screening": {}}, 4, 1),  # the base, an arm, the control with its replicate; the base alone survives
+        ({"soup": {"weights": ["0.5"]}}, 5, 2),  # and the mean of arm and base
     ],
     ids=["screening", "soup"],
 )
-def test_by_a_suite(laptop: Laptop, stages: dict[str, Any], models: int) -> None:
-    """A suite of the user's own decides: the target in bits per byte, the retention in points."""
-    write_quiz(laptop.folder / "sources/items")
-    manifests(laptop.folder, {"suite": "quiz", "margin": "0.5"}, target={"suite": "quiz"}, **stages)
+def test_by_a_suite(laptop: Laptop, stages: dict[str, Any], models: int, shown: int) -> None:
+    """A suite of the user's own decides: the target in bits per byte, the retention in points; another is shown."""
+    items = laptop.folder / "sources/items"
+    write_quiz(items)
+    (items / "other.yaml").write_text((items / "quiz.yaml").read_text().replace("name: quiz", "name: other"))
+    evaluation = {"itemsUri": "s3://corpora/items", "also": ["other"], "curves": ["other"]}
+    manifests(
+        laptop.folder,
+        {"suite": "quiz", "margin": "0.5"},
+        evaluation=evaluation | {"target": {"suite": "quiz"}},
+        **stages,
+    )
     with laptop.start() as process:
         out, said = process.communicate()
     assert process.returncode == Exit.SUCCESS, said
     answer = json.loads(out)
     results = [json.loads(file.read_text()) for file in (laptop.folder / "store/trials").glob("**/result.json")]
     scored = [score for found in results for score in found.get("suites", ())]
-    assert [score["suite"] for score in scored] == ["quiz"] * models
+    assert sorted(score["suite"] for score in scored) == ["other"] * shown + ["quiz"] * models
     (chosen,) = [found["decision"] for found in results if found.get("decision", {}).get("rates")]
     arm = chosen["rates"][0]["arms"][0]
-    (own,) = [s for s in scored if s["groups"][1]["value"] == pytest.approx(arm["target"])]
+    (own,) = [s for s in scored if s["suite"] == "quiz" and s["groups"][1]["value"] == pytest.approx(arm["target"])]
     assert arm["retention"] == pytest.approx(100 * (1 - own["groups"][0]["value"]))
     assert "points" in chosen["rates"][0]["reason"]
     assert "bits per byte" in chosen["rates"][0]["reason"]
     page = Path(answer["places"]["report"]).read_text()
     assert "the target in bits per byte, the retention in points missing from 100" in page
+    rows = (Path(answer["places"]["report"]).parent / "tables/also.csv").read_text().splitlines()
+    assert len(rows) == 1 + 2 * shown  # a header, and two numbers of each model
+    lines = [*(laptop.folder / "store/data").glob("**/metrics/attempt-1.jsonl")]
+    assert sum('"suites": {"other":' in file.read_text() for file in lines) == len(lines) - 1  # all but the base itself
     assert {each["answer"] for each in verified(laptop, Exit.SUCCESS)} == {"equal"}
