@@ -8,11 +8,20 @@
     decoder(next_BT, mask_B1TK, memory=own)     sees them and keeps its own too: what greedy generation does
 
 It is registered with transformers under NAME, through its public interface of attention functions: no cache object of
-theirs is involved, so nothing is cropped, and the prefix is copied once for a layer that is being computed.
+theirs is involved, so nothing is cropped.
 
-Price: 2 layers H d numbers for each token kept; a copy of the prefix's for each row while a layer is computed.
+On a CPU what all rows see is not copied for each of them. Attention is a mean, so it can be taken in two parts, each
+with the sum of its weights, and put together:
 
-Shapes: B rows, T tokens, K seen tokens, P of them kept, H heads of keys and values, d width of a head.
+    to the prefix      all tokens of all rows as if they were one text: one large product, without a mask
+    to its own row     T tokens, with the mask
+    both               (sum of weights · mean of the one + the same of the other) / both sums
+
+Price: 2 layers H d numbers for each token kept; on a GPU a copy of the prefix's for each row while a layer is computed,
+since its kernels tell the sums of weights of some types only.
+
+Shapes: B rows, T tokens, K seen tokens, P of them kept, H heads of keys and values, G heads of queries for each of
+those, d width of a head.
 """
 
 from __future__ import annotations
@@ -67,6 +76,10 @@ class Memory:
             self._kept[layer] = (key_BHTd, value_BHTd)
         return key_BHTd, value_BHTd
 
+    def lent(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """What is seen and not added to: 1 H P d."""
+        return self._kept.get(layer) if self._use is Use.LEND else None
+
 
 def attend(
     module: nn.Module,
@@ -83,9 +96,39 @@ def attend(
     if memory is not None:
         layer = module.layer_idx
         assert isinstance(layer, int)
+        lent = memory.lent(layer)
+        if lent is not None and attention_mask is not None and query.device.type == "cpu":
+            return _in_two(query, key, value, attention_mask, lent, settings["scaling"]), None
         key, value = memory.before(layer, key, value)
     result: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
     return result
+
+
+def _in_two(
+    query: Tensor, key: Tensor, value: Tensor, mask_B1TK: Tensor, lent: tuple[Tensor, Tensor], scale: float
+) -> Tensor:
+    """Attention to the prefix, and to what is behind it: B T HG d."""
+    rows, tokens, heads = query.shape[0], query.shape[2], key.shape[1]
+    grouped_BHGTd = query.unflatten(1, (heads, -1))
+    # heads that share their keys are further texts to the prefix
+    flat_1HNd = grouped_BHGTd.permute(1, 0, 3, 2, 4).flatten(1, 3)[None]
+    before_1HNd, before_1HN = _summed(flat_1HNd, *lent, scale=scale)
+    groups = grouped_BHGTd.shape[2]
+    key, value = (own.repeat_interleave(groups, 1) for own in (key, value))
+    own_BQTd, own_BQT = _summed(query, key, value, attn_mask=mask_B1TK[..., -tokens:], scale=scale)
+    before_BTQd = before_1HNd[0].unflatten(1, (rows, tokens, groups)).permute(1, 2, 0, 3, 4).flatten(2, 3)
+    before_BTQ = before_1HN[0].unflatten(1, (rows, tokens, groups)).permute(1, 2, 0, 3).flatten(2, 3)
+    part_BTQ1 = torch.sigmoid(before_BTQ - own_BQT.transpose(1, 2))[..., None]
+    mean_BTQd = torch.lerp(own_BQTd.transpose(1, 2).float(), before_BTQd.float(), part_BTQ1)
+    return mean_BTQd.to(query.dtype)
+
+
+def _summed(query: Tensor, key: Tensor, value: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
+    """What SDPA does on a CPU, with the logarithm of the sum of weights, which its public form keeps to itself."""
+    found: tuple[Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001 - see above
+        query, key, value, **settings
+    )
+    return found
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from cpt_trainer.evaluate.shards import Keeper, Row, Unkept
 from cpt_trainer.model import Trainee, config_of
 from cpt_trainer.tokenizer import TokenizerFiles
 
-METHOD = "scorer/1"
+METHOD = "scorer/2"
 """Raised when scores of the same questions may become others."""
 
 
