@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.outcome import ROOT
 
 NAMES = (
-    *("eval_cloze", "eval_mmlu", "eval_tokens", "expand", "merge", "plan", "prepare", "regmix"),
+    *("eval_cloze", "eval_merge_sweep", "eval_mmlu", "eval_tokens", "expand", "merge", "plan", "prepare", "regmix"),
     *("tokens_to_decision", "train_overhead"),
 )
 FOLDER = ROOT / ".local" / "bench"
