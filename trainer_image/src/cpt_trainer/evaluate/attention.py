@@ -21,7 +21,7 @@ Price: 2 layers H d numbers for each token kept; on a GPU a copy of the prefix's
 since its kernels tell the sums of weights of some types only.
 
 Shapes: B rows, T tokens, K seen tokens, P of them kept, H heads of keys and values, G heads of queries for each of
-those, d width of a head.
+those, Q = H G of them, N = B T G of them as one text, d width of a head.
 """
 
 from __future__ import annotations
@@ -107,17 +107,18 @@ def attend(
 def _in_two(
     query: Tensor, key: Tensor, value: Tensor, mask_B1TK: Tensor, lent: tuple[Tensor, Tensor], scale: float
 ) -> Tensor:
-    """Attention to the prefix, and to what is behind it: B T HG d."""
-    rows, tokens, heads = query.shape[0], query.shape[2], key.shape[1]
-    grouped_BHGTd = query.unflatten(1, (heads, -1))
+    """Attention to the prefix, and to what is behind it: B T Q d."""
+    rows, _, tokens, width = query.shape
+    heads = key.shape[1]
+    grouped_BHGTd = query.view(rows, heads, -1, tokens, width)
+    groups = grouped_BHGTd.shape[2]
     # heads that share their keys are further texts to the prefix
     flat_1HNd = grouped_BHGTd.permute(1, 0, 3, 2, 4).flatten(1, 3)[None]
     before_1HNd, before_1HN = _summed(flat_1HNd, *lent, scale=scale)
-    groups = grouped_BHGTd.shape[2]
     key, value = (own.repeat_interleave(groups, 1) for own in (key, value))
     own_BQTd, own_BQT = _summed(query, key, value, attn_mask=mask_B1TK[..., -tokens:], scale=scale)
-    before_BTQd = before_1HNd[0].unflatten(1, (rows, tokens, groups)).permute(1, 2, 0, 3, 4).flatten(2, 3)
-    before_BTQ = before_1HN[0].unflatten(1, (rows, tokens, groups)).permute(1, 2, 0, 3).flatten(2, 3)
+    before_BTQd = before_1HNd.view(heads, rows, tokens, groups, width).permute(1, 2, 0, 3, 4).flatten(2, 3)
+    before_BTQ = before_1HN.view(heads, rows, tokens, groups).permute(1, 2, 0, 3).flatten(2, 3)
     part_BTQ1 = torch.sigmoid(before_BTQ - own_BQT.transpose(1, 2))[..., None]
     mean_BTQd = torch.lerp(own_BQTd.transpose(1, 2).float(), before_BTQd.float(), part_BTQ1)
     return mean_BTQd.to(query.dtype)
