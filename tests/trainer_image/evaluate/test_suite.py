@@ -133,7 +133,8 @@ class TestDigest:
 def test_documented() -> None:
     """The suite that docs/evaluation.md shows is one, and so is its item."""
     text = (Path(__file__).parents[3] / "docs/evaluation.md").read_text()
-    suite = parse_suite(text.partition("```yaml\n")[2].partition("```")[0], "docs/evaluation.md")
+    [shown] = re.findall(r"```yaml\n(name: .*?)```", text, re.DOTALL)
+    suite = parse_suite(shown, "docs/evaluation.md")
     item = Item.model_validate_json(re.findall(r"`({\"id\".*?})`", text, re.DOTALL)[0].replace("\n", " "))
     assert len(pose(suite.tasks[0].model_copy(update={"shots": None}), make_set([item])).items) == 1
 
