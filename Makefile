@@ -37,11 +37,12 @@ cluster-down: setup ## remove it without a trace
 demo: setup ## the main job on real text: from three texts to a model, and the report (about 15 minutes)
 	$(BIN)/python examples/demo/run.py --cluster $(NAME) --nodes $(NODES)
 
-# what only tests need: a browser, in which the report is opened, and a builder of the operator's image
+# what only tests need: a browser, in which the report is opened, a builder of the operator's image, and Prometheus, which
+# a cluster installs by itself
 programs:
-	@command -v chromium >/dev/null && command -v buildah >/dev/null || { echo "installing chromium and buildah"; \
+	@command -v chromium buildah promtool | wc -l | grep -qx 3 || { echo "installing chromium, buildah and prometheus"; \
 	  export DEBIAN_FRONTEND=noninteractive; \
-	  apt-get update -qq && apt-get install -qq --no-install-recommends chromium buildah >/dev/null; }
+	  apt-get update -qq && apt-get install -qq --no-install-recommends chromium buildah prometheus >/dev/null; }
 
 # real benchmarks and a small real model, and the harness that scores are held against; kept outside of the repository
 evaluation-data: setup
@@ -65,15 +66,17 @@ check: setup ## format, lint, types, import rules, generated files
 	$(BIN)/python -m cpt_api.crdgen --check
 	$(BIN)/python -m cpt_api.docs --check
 	$(BIN)/python -m cpt_operator.docs --check
+	$(BIN)/python -m cpt_dashboards --check
 
 format: setup ## format and sort
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-crds: setup ## generate the CRDs, and the pages of reasons, exit codes and metrics, from the code
+crds: setup ## generate the CRDs, the pages of reasons, exit codes and metrics, and the dashboards, from the code
 	$(BIN)/python -m cpt_api.crdgen
 	$(BIN)/python -m cpt_api.docs
 	$(BIN)/python -m cpt_operator.docs
+	$(BIN)/python -m cpt_dashboards
 
 constraints: setup ## pin every package anew, with hashes
 	$(PIN) --upgrade --extra dev --output-file constraints.txt pyproject.toml

@@ -50,7 +50,7 @@ class Rendered:
     @property
     def config(self) -> dict[str, Any]:
         """The operator's settings as the ConfigMap has them."""
-        config: dict[str, Any] = yaml.safe_load(self.one("ConfigMap")["data"]["config.yaml"])
+        config: dict[str, Any] = yaml.safe_load(self.one("ConfigMap", "operator")["data"]["config.yaml"])
         return config
 
     @property

@@ -76,7 +76,7 @@ DASHBOARD = Dashboard(
             width=3,
         ),
         Panel(
-            "Trials",
+            "Trials by phase",
             "Reused ones are among the succeeded.",
             (Query(one("cpt_experiment_trials", EXPERIMENT, "phase"), "{{phase}}"),),
             kind="stat",
@@ -188,7 +188,7 @@ DASHBOARD = Dashboard(
         ),
         Panel(
             "Checkpoints: failed saves",
-            "Of the present attempts. Several in a row end the attempt.",
+            "Of the present attempts. Three in a row end the attempt.",
             (Query(titled("cpt_train_checkpoint_failures_total", CHOSEN), "{{title}}"),),
             width=8,
         ),

@@ -1,4 +1,4 @@
-"""Debian's Prometheus, which scrapes what the chart's PodMonitors say.
+"""Debian's Prometheus, which scrapes what the chart's PodMonitors say, with the alerts of its PrometheusRule.
 
 There is no Prometheus operator here; scrape_configs() does what that one does with a PodMonitor:
 
@@ -31,14 +31,16 @@ def start(cluster: Cluster) -> None:
     """Start it, and what tells it of pods; return when it answers."""
     folder = cluster.folder / "prometheus"
     folder.mkdir()
-    wanted = ["--show-only=templates/podmonitors.yaml", "--set=podMonitors.enabled=true"]
-    rendered = chart.helm(
-        cluster, "template", chart.RELEASE, str(chart.FOLDER), *wanted, f"--set=podMonitors.interval={_INTERVAL}"
-    )
-    monitors = [document for document in yaml.safe_load_all(rendered) if document]
+    monitors = _rendered(cluster, "podmonitors", "podMonitors.enabled=true", f"podMonitors.interval={_INTERVAL}")
+    [rule] = _rendered(cluster, "rules", "rules.enabled=true")
     targets = str(folder / "targets.json")
-    configuration = {"scrape_configs": [config for monitor in monitors for config in scrape_configs(monitor, targets)]}
+    configuration = {
+        "scrape_configs": [config for monitor in monitors for config in scrape_configs(monitor, targets)],
+        "rule_files": ["rules.yml"],
+        "global": {"evaluation_interval": _INTERVAL},
+    }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    (folder / "rules.yml").write_text(yaml.safe_dump(rule["spec"]))
     login = str(kubeconfig(cluster, "prometheus"))
     discovery = [*enter(cluster.namespace()), sys.executable, "-m", "cpt_local.discovery", login, targets]
     start_daemon("discovery", discovery, cluster.folder)
@@ -49,6 +51,13 @@ def start(cluster: Cluster) -> None:
     ]
     start_daemon("prometheus", command, cluster.folder)
     wait_for_daemon(cluster.folder, "prometheus", lambda: answers(f"{cluster.prometheus_url}/-/ready"), _START_SECONDS)
+
+
+def _rendered(cluster: Cluster, template: str, *values: str) -> list[dict[str, Any]]:
+    """The objects of one template of the chart."""
+    options = [f"--show-only=templates/{template}.yaml", *(f"--set={value}" for value in values)]
+    text = chart.helm(cluster, "template", chart.RELEASE, str(chart.FOLDER), *options)
+    return [document for document in yaml.safe_load_all(text) if document]
 
 
 def scrape_configs(monitor: dict[str, Any], targets: str) -> list[dict[str, Any]]:

@@ -10,11 +10,25 @@ import urllib.request
 import pytest
 
 from e2e.lab import Lab, audit_entries, conditions, experiment, repository
+from grafana import DASHBOARDS, QUESTIONS, Prometheus
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 BUDGETS = {"cpt_experiment_budget_tokens", "cpt_experiment_budget_gpu_seconds"}
 """Only of experiments that have one."""
+NOT_HERE = (
+    "fleet: Experiments I",  # nothing is stalled
+    "experiment: Suites",  # held-out text decides
+    "experiment: MFU",  # of a CPU no peak is known
+    "cost: MFU",
+    "cost: Utilisation",  # no GPU, no exporter
+    "cost: Memory",
+    "cost: Power",
+    "cost: Bills G",  # no budgets
+    "cost: Bills H",
+    "cost: Budgets",
+)
+"""Questions that this cluster cannot answer."""
 OPERATOR = "system:serviceaccount:cpt-system:cpt-operator"
 
 
@@ -106,6 +120,25 @@ class TestOperation:
             time.sleep(1)
         assert missing == set()
 
+    @pytest.mark.parametrize("dashboard", DASHBOARDS)
+    def test_panels_are_answered(self, swept: Lab, dashboard: str) -> None:
+        """Every panel of every dashboard has data of what ran, but those that this cluster cannot have."""
+        asked = [one for one in QUESTIONS if one.dashboard == dashboard]
+        prometheus, now = Prometheus(swept.cluster.prometheus_url), time.time()
+        chosen = {"namespace": swept.namespace} | ({"experiment": "one|two"} if dashboard == "cost" else {})
+        if dashboard == "experiment":
+            chosen["experiment"] = _who_trained(swept)
+        empty = {str(one) for one in asked if not prometheus.series(one.asked(**chosen), now - 600, now, step=5)}
+        assert {name for name in empty if not name.startswith(NOT_HERE)} == set()
+
+    def test_no_alert_is_wrong(self, swept: Lab) -> None:
+        """Prometheus evaluates each of them, and none speaks of experiments that went well."""
+        prometheus = Prometheus(swept.cluster.prometheus_url)
+        rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
+        assert {rule["name"]: rule["health"] for rule in rules} == {rule["name"]: "ok" for rule in rules} != {}
+        alerts = [alert["labels"] for rule in rules for alert in rule["alerts"]]
+        assert [labels for labels in alerts if labels.get("namespace") == swept.namespace] == []
+
     def test_the_operator_asked_for_nothing_forbidden(self, swept: Lab) -> None:
         """Its ServiceAccount has every right that it uses."""
         refused = [
@@ -114,3 +147,9 @@ class TestOperation:
             if entry.get("responseStatus", {}).get("code") == 403
         ]
         assert refused == []
+
+
+def _who_trained(lab: Lab) -> str:
+    """One of two equal experiments: the other may have reused everything."""
+    trained = {name: int(lab.get(f"cptx/{name}")["status"]["ledger"]["tokensTrained"]) for name in ("one", "two")}
+    return max(trained, key=lambda name: trained[name])

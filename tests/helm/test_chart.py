@@ -98,7 +98,7 @@ class TestSettings:
     def test_credentials_are_not_settings(self) -> None:
         """The Secret's name is in the pod's environment only."""
         chart = rendered(*VARIANTS["everything"])
-        assert "cpt-operator-store" not in str(chart.one("ConfigMap"))
+        assert "cpt-operator-store" not in str(chart.of("ConfigMap"))
         (container,) = pod(chart)["containers"]
         assert {e["valueFrom"]["secretKeyRef"]["name"] for e in container["env"]} == {"cpt-operator-store"}
 
