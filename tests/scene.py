@@ -1,7 +1,7 @@
 """Five minutes of a fleet as Prometheus would have scraped them, from the real exporters, without waiting for them.
 
-One pod of the operator has finished the experiment `done` and refuses `wrong`. Another runs `sweep` with four trials on 8
-GPUs each; rank 0 of each and NVIDIA's exporter are scraped too.
+One pod of the operator has finished the experiment `done` and refuses `wrong`. Another runs `sweep` with four trials on
+8 GPUs each; rank 0 of each and NVIDIA's exporter are scraped too.
 
     scrapes()   →   'cpt_experiment_progress_ratio{namespace="team",experiment="done",job=…} 1.0 1767225600' …
 
@@ -44,13 +44,13 @@ async def scrapes() -> str:
     await done.settle(120)
     sweep.add(Kind.EXPERIMENT, "sweep", make_experiment(resources={"gpusPerNode": 8}, budget=_BUDGET).to_dict())
     await sweep.settle(30)
-    operators = [_Operator(done, "cpt-operator-a"), _Operator(sweep, "cpt-operator-b")]
-    trials = [_Trial(labels) for labels in operators[1].of("cpt_trial_pod_info")]
+    first, second = _Operator(done, "cpt-operator-a"), _Operator(sweep, "cpt-operator-b")
+    sources = [first, second, *map(_Trial, second.of("cpt_trial_pod_info"))]
     lines: dict[str, list[str]] = {}  # by name: a family stands together
     for number in range(SCRAPES):
         time = BEGIN + number * INTERVAL_SECONDS
         await sweep.settle(INTERVAL_SECONDS)
-        for source in (*operators, *trials):
+        for source in sources:
             for name, labels, value in source.scrape(number):
                 text = ",".join(f'{key}="{word}"' for key, word in labels.items() if word)
                 lines.setdefault(name, []).append(f"{name}{{{text}}} {value} {time:.0f}")

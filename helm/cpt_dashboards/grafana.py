@@ -214,7 +214,7 @@ def _letter(index: int) -> str:
 
 
 def _defaults(panel: Panel) -> Json:
-    steps = [{"color": "text" if panel.kind == "stat" else "green", "value": None}]
+    steps: list[Json] = [{"color": "text" if panel.kind == "stat" else "green", "value": None}]
     steps += [{"color": threshold.color, "value": threshold.value} for threshold in panel.thresholds]
     defaults: Json = {"unit": panel.unit, "thresholds": {"mode": "absolute", "steps": steps}}
     if panel.maximum is not None:

@@ -8,47 +8,9 @@ import pytest
 
 from chart import CHART, ROOT, VALUES, rendered
 from cpt_dashboards.__main__ import files
-from cpt_operator.docs import rows
-from cpt_trainer.telemetry import METRICS
 from grafana import DASHBOARDS, QUESTIONS, Json, Question, panels
 from promql import Named, read
-
-TARGET = {"namespace", "pod", "container", "node", "job", "instance", "endpoint"}
-"""What Prometheus says of every target of a PodMonitor."""
-OF_TRIALS = {"experiment", "trial"}
-"""What the PodMonitor of trials adds."""
-_DETAIL = {"cpt_train_suite_score": "suite", "cpt_train_held_out_bits_per_byte": "text",
-           "cpt_train_dataset_loss": "dataset", "cpt_train_dataset_epochs": "dataset"}  # fmt: skip
-OTHERS = {
-    "process_cpu_seconds_total": TARGET,
-    "process_resident_memory_bytes": TARGET,
-    **dict.fromkeys(
-        ("DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_POWER_USAGE"),
-        TARGET | {"exported_namespace", "exported_pod"},
-    ),
-}
-"""Of every process, and of NVIDIA's exporter."""
-
-
-def published() -> dict[str, set[str]]:
-    """Every series that our code serves, with its labels in Prometheus."""
-    found = {name: TARGET | OF_TRIALS | ({_DETAIL[name]} if name in _DETAIL else set()) for name in METRICS}
-    for name, kind, labels, _ in rows():
-        suffixes = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
-        own = {label for label in labels.split(", ") if label} | ({"le"} if kind == "histogram" else set())
-        found |= {name + suffix: TARGET | own for suffix in suffixes}
-    return found
-
-
-def unknown(named: Named, known: dict[str, set[str]]) -> list[str]:
-    """What a question names and nobody serves."""
-    metrics = [name for name in named.metrics if name not in known]
-    labels = [f"{n}.{label}" for n, used in named.metrics.items() if n in known for label in used - known[n]]
-    grouped = named.labels - set().union(*(known.get(name, set()) for name in named.metrics))
-    return sorted([*metrics, *labels, *grouped])
-
-
-KNOWN = published() | OTHERS
+from published import unknown
 
 
 def test_files_are_what_the_code_says() -> None:
@@ -66,7 +28,7 @@ class TestQuestions:
         """Every metric is served by our code, and every label is one of its own or of its target."""
         named = read(question.expression)
         assert named.metrics
-        assert unknown(named, KNOWN) == []
+        assert unknown(named) == []
 
     @pytest.mark.parametrize("question", QUESTIONS, ids=str)
     def test_variables_are_chosen_on_the_page(self, question: Question) -> None:

@@ -30,8 +30,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     """With five minutes of history, and the chart's rules."""
     folder = tmp_path_factory.mktemp("prometheus")
     (folder / "scrapes").write_text(asyncio.run(scrapes()))
-    made = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", folder / "scrapes", folder / "data"]
-    subprocess.run(made, check=True)
+    make = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", "scrapes", "data"]
+    subprocess.run(make, check=True, cwd=folder)
     (folder / "prometheus.yml").write_text(f"rule_files: [{CHART / 'rules' / 'alerts.yaml'}]\n")
     port = free_port()
     options = ("--config.file=prometheus.yml", "--storage.tsdb.path=data", "--storage.tsdb.retention.time=100y")
@@ -63,5 +63,8 @@ def test_question_is_answered(question: Question, prometheus: Prometheus) -> Non
     labels = set(re.findall(r"{{(\w+)}}", question.legend))
     assert all(labels <= set(one["metric"]) for one in found)
     if question.legend != "__auto" and labels:
-        names = [re.sub(r"{{(\w+)}}", lambda part, one=one: one["metric"][part[1]], question.legend) for one in found]
-        assert len(set(names)) == len(names)
+        assert len({_named(question.legend, one["metric"]) for one in found}) == len(found)
+
+
+def _named(legend: str, labels: dict[str, str]) -> str:
+    return re.sub(r"{{(\w+)}}", lambda part: labels[part[1]], legend)
