@@ -14,7 +14,7 @@ DASHBOARDS = (fleet.DASHBOARD, experiment.DASHBOARD, operation.DASHBOARD, cost.D
 def files() -> dict[Path, str]:
     """What is generated, by its place below the repository's root."""
     return {
-        Path("helm/dashboards") / f"{dashboard.name}.json": json.dumps(dashboard.to_json(), indent=1) + "\n"
+        Path("helm/dashboards") / f"{dashboard.name}.json": json.dumps(dashboard.to_json(DASHBOARDS), indent=1) + "\n"
         for dashboard in DASHBOARDS
     }
 

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 COLUMNS = 24
 TAG = "cpt"
-"""All dashboards that have it are linked with each other."""
+"""By which people find all pages."""
 _SCHEMA = 39
 _SOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 _HEIGHTS = {"stat": 4, "timeseries": 8, "table": 9, "text": 4}
@@ -116,8 +116,8 @@ class Dashboard:
         """Without headings."""
         return (part for part in self.parts if isinstance(part, Panel))
 
-    def to_json(self) -> Json:
-        """As Grafana reads it."""
+    def to_json(self, all_pages: Sequence[Dashboard]) -> Json:
+        """As Grafana reads it, with links to the other pages."""
         return {
             "uid": self.uid,
             "title": self.title,
@@ -129,22 +129,30 @@ class Dashboard:
             "refresh": "30s",
             "time": {"from": self.range, "to": "now"},
             "timezone": "",  # the reader's
-            "links": [_LINKS],
+            "links": [_link(page) for page in all_pages if page is not self],
             "templating": {"list": [_DATA_SOURCE, *(_variable(variable) for variable in self.variables)]},
             "annotations": {"list": []},
             "panels": list(_placed(self.parts)),
         }
 
 
-_LINKS: Json = {
-    "type": "dashboards",
-    "title": "CPT",
-    "tags": [TAG],
-    "asDropdown": False,
-    "includeVars": True,
-    "keepTime": True,
-}
 _DATA_SOURCE: Json = {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
+
+
+def _link(page: Dashboard) -> Json:
+    """The data source goes along, what was chosen does not: All on one page may be none on another."""
+    return {
+        "type": "link",
+        "title": page.title,
+        "tooltip": page.description,
+        "url": f"/d/{page.uid}?${{datasource:queryparam}}",
+        "icon": "dashboard",
+        "keepTime": True,
+        "includeVars": False,
+        "asDropdown": False,
+        "targetBlank": False,
+        "tags": [],
+    }
 
 
 def _variable(variable: Variable) -> Json:
@@ -157,7 +165,6 @@ def _variable(variable: Variable) -> Json:
         "label": variable.label,
         "type": "query",
         "datasource": _SOURCE,
-        "definition": variable.query,
         "query": {"query": variable.query, "refId": variable.name},
         "refresh": 2,  # what there was in the time that is looked at
         "sort": 1,

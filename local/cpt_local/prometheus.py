@@ -27,6 +27,15 @@ _INTERVAL = "5s"
 """Shorter than the chart's: a trial of the demo lives for 20 s."""
 
 
+_RELABELING = {
+    "sourceLabels": "source_labels",
+    "targetLabel": "target_label",
+    "regex": "regex",
+    "action": "action",
+}
+"""Words of a PodMonitor, and Prometheus' own; what the chart does not use is not here."""
+
+
 def start(cluster: Cluster) -> None:
     """Start it, and what tells it of pods; return when it answers."""
     folder = cluster.folder / "prometheus"
@@ -84,6 +93,7 @@ def scrape_configs(monitor: dict[str, Any], targets: str) -> list[dict[str, Any]
                 "job_name": f"podMonitor/{name}/{index}",
                 "file_sd_configs": [{"files": [targets]}],
                 "relabel_configs": rules,
+                "metric_relabel_configs": [_relabeling(rule) for rule in endpoint.get("metricRelabelings", ())],
                 "honor_labels": endpoint.get("honorLabels", False),
                 "sample_limit": spec.get("sampleLimit", 0),
                 "scrape_interval": endpoint["interval"],
@@ -95,4 +105,4 @@ def scrape_configs(monitor: dict[str, Any], targets: str) -> list[dict[str, Any]
 
 def _relabeling(rule: dict[str, Any]) -> dict[str, Any]:
     """The same in Prometheus' own words."""
-    return {"source_labels": rule["sourceLabels"], "target_label": rule["targetLabel"]}
+    return {_RELABELING[key]: value for key, value in rule.items()}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import yaml
 
 from chart import CHART, ROOT, VALUES, Object, Rendered, helm, rendered, rights, violations
+from cpt_operator.docs import rows
+from cpt_trainer.telemetry import METRICS
 
 pytestmark = pytest.mark.processes
 
@@ -197,3 +200,11 @@ class TestMonitors:
         chart = rendered(*VARIANTS["namespaced"], "--set", "podMonitors.enabled=true")
         monitor = chart.one("PodMonitor", "trials")
         assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["team-a", "team-b"]}
+
+    def test_trials_speak_of_training_only(self) -> None:
+        """A trial's pod runs under a user's identity: it says nothing in the operator's name, and all of training."""
+        (endpoint,) = rendered(*VARIANTS["everything"]).one("PodMonitor", "trials")["spec"]["podMetricsEndpoints"]
+        (rule,) = endpoint["metricRelabelings"]
+        assert (rule["sourceLabels"], rule["action"]) == (["__name__"], "keep")
+        assert all(re.fullmatch(rule["regex"], name) for name in METRICS)
+        assert not any(re.fullmatch(rule["regex"], name) for name, *_ in rows())

@@ -63,6 +63,14 @@ class TestScrapeConfigs:
         want = {"source_labels": ["__meta_kubernetes_pod_label_cpt_dev_trial"], "target_label": "trial"}
         assert config["relabel_configs"][-1] == want
 
+    def test_which_series_are_kept(self) -> None:
+        """What a pod serves besides is dropped."""
+        rule = {"sourceLabels": ["__name__"], "regex": "cpt_train_.+", "action": "keep"}
+        endpoint = {"port": "metrics", "interval": "5s", "metricRelabelings": [rule]}
+        [config] = scrape_configs(make_monitor(podMetricsEndpoints=[endpoint]), "t.json")
+        want = {"source_labels": ["__name__"], "regex": "cpt_train_.+", "action": "keep"}
+        assert config["metric_relabel_configs"] == [want]
+
 
 class TestTargets:
     """What Prometheus is told of a pod."""
