@@ -45,7 +45,7 @@ async def scrapes() -> str:
     sweep.add(Kind.EXPERIMENT, "sweep", make_experiment(resources={"gpusPerNode": 8}, budget=_BUDGET).to_dict())
     await sweep.settle(30)
     first, second = _Operator(done, "cpt-operator-a"), _Operator(sweep, "cpt-operator-b")
-    sources = [first, second, *map(_Trial, second.of("cpt_trial_pod_info"))]
+    sources: list[_Operator | _Trial] = [first, second, *map(_Trial, second.of("cpt_trial_pod_info"))]
     lines: dict[str, list[str]] = {}  # by name: a family stands together
     for number in range(SCRAPES):
         time = BEGIN + number * INTERVAL_SECONDS

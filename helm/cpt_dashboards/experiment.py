@@ -10,8 +10,8 @@ CHOSEN = f'{EXPERIMENT}, trial=~"$trial"'
 
 _ANSWER = """The answer, with its intervals, is in the status and in the report. Curves of single runs decide nothing.
 
-    kubectl -n $namespace cpt status $experiment
-    kubectl -n $namespace cpt report $experiment --to FOLDER --open
+    kubectl cpt status $experiment --namespace $namespace
+    kubectl cpt report $experiment --namespace $namespace --open
 """
 
 
