@@ -200,8 +200,9 @@ def _models_in(annotation: Any) -> Iterator[type[Model]]:
 
 
 def _description(kind: type[Model], path: FieldPath) -> str:
-    fields = _model_at(kind, path).model_fields.items()
-    return next((f.description or "" for name, f in fields if path[-1] in (f.alias, name)), "")
+    from cpt_api.sentences import descriptions
+
+    return descriptions(_model_at(kind, path)).get(str(path[-1]), "")
 
 
 def _suggestion(kind: type[Model], path: FieldPath) -> str:

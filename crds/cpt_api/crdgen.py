@@ -23,11 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import ModelSchema
 
 from cpt_api import GROUP, VERSION
 from cpt_api.experiment import CPTExperimentSpec, CPTExperimentStatus
 from cpt_api.model import Model
 from cpt_api.rules import ROOT_RULES, RULES
+from cpt_api.sentences import descriptions
 from cpt_api.trial import CPTTrialSpec, CPTTrialStatus
 
 ROOT = Path(__file__).parents[2]
@@ -123,9 +126,21 @@ KINDS = (
 )
 
 
+class _Described(GenerateJsonSchema):
+    """With the sentences that stand under fields."""
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        """Of one model; pydantic comes by for each."""
+        described, model = super().model_schema(schema), schema["cls"]
+        assert issubclass(model, Model)
+        for name, text in descriptions(model).items():
+            described["properties"][name]["description"] = text
+        return described
+
+
 def structural(model: type[Model]) -> dict[str, Any]:
     """The structural schema of a model, with its CEL rules."""
-    schema = model.model_json_schema(by_alias=True)
+    schema = model.model_json_schema(by_alias=True, schema_generator=_Described)
     rules = {owner.__name__: [rule.to_dict() for rule in entries] for owner, entries in RULES.items()}
     return _convert({**schema, "$ref": f"#/$defs/{model.__name__}"}, {**schema["$defs"], model.__name__: schema}, rules)
 

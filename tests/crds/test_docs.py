@@ -8,8 +8,9 @@ import pytest
 
 from cpt_api.conditions import Reason
 from cpt_api.crdgen import ROOT
-from cpt_api.docs import files, sentences
+from cpt_api.docs import files
 from cpt_api.exits import Ending, ExitCode, ending
+from cpt_api.sentences import sentences
 
 
 @pytest.mark.parametrize("path", files(), ids=str)

@@ -11,6 +11,7 @@ import yaml
 
 from chart import CHART, helm
 from cpt_api.model import Model
+from cpt_api.sentences import descriptions
 from cpt_api.trial import Resources
 from cpt_operator.settings import Allowed, ArtifactStore, Caps, Profile, Settings, Toleration
 
@@ -26,10 +27,6 @@ def properties(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict
     for name, child in node.get("properties", {}).items():
         yield f"{path}{name}", child
         yield from properties(child, f"{path}{name}.")
-
-
-def names(model: type[Model]) -> dict[str, str | None]:
-    return {field.alias or name: field.description for name, field in model.model_fields.items()}
 
 
 def test_every_value_is_documented() -> None:
@@ -66,15 +63,15 @@ def has(values: Any, path: str) -> bool:
 )
 def test_structures_are_the_operators(schema: dict[str, Any], model: type[Model]) -> None:
     """What the chart lets through is what the operator knows, in the same words."""
-    assert {name: node["description"] for name, node in schema["properties"].items()} == names(model)
+    assert {name: node["description"] for name, node in schema["properties"].items()} == descriptions(model)
 
 
 def test_groups_are_the_operators() -> None:
     """Every allow-list, cap and address of the store can be set, and no other."""
-    assert set(TRIALS["allowed"]["properties"]) == set(names(Allowed))
-    assert set(TRIALS["caps"]["properties"]) == set(names(Caps))
+    assert set(TRIALS["allowed"]["properties"]) == set(descriptions(Allowed))
+    assert set(TRIALS["caps"]["properties"]) == set(descriptions(Caps))
     store = set(SCHEMA["properties"]["artifactStore"]["properties"])
-    assert store == set(names(ArtifactStore)) | {"credentialsSecret"}
+    assert store == set(descriptions(ArtifactStore)) | {"credentialsSecret"}
 
 
 def test_defaults_are_the_operators() -> None:
