@@ -1,12 +1,12 @@
 """What an experiment will do, before anything is read or run: the operator's own planner on imagined answers.
 
-The planner unfolds as answers arrive, so every trial is answered at once: Preflight finds everything, every segment
+The planner unfolds as answers arrive, so it is told how every trial will end: Preflight finds everything, every segment
 ends well, and decisions drop either no rate (the most that can be trained) or half of them at every rung (the least).
 
     4 rates, 2 rungs, 2 datasets, 2 replicates      most: 58 trials      least: 50 trials
 
 The shape and the counts are real; digests are not, since they hang on what Preflight will see: nobody may show them.
-Price: 60 ms for 60 trials.
+Price: 0.1 s for the 416 and 161 trials of examples/study.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from cpt_api import PROTOCOL
@@ -58,7 +59,7 @@ from cpt_api.trial import (
     TrialType,
 )
 from cpt_api.values import Digest, Tokens
-from cpt_operator.plan import Context, Earlier, Look, Outcome, Plan, PlannedTrial, Succeeded, plan
+from cpt_operator.plan import Context, Look, Plan, PlannedTrial, Succeeded, plan
 from cpt_operator.plan.lengths import InvalidRecipeError
 from cpt_operator.plan.mixsweep import STAGE as MIX_SWEEP
 from cpt_operator.plan.recipe import Recipe, further_trials, resolve
@@ -66,7 +67,6 @@ from kubectl_cpt.errors import ManifestError
 from kubectl_cpt.manifest import Document
 
 _UID = "foreseen"
-_TURNS_MAX = 1000
 _PLENTY = 10**15
 """Tokens at least of a dataset whose size is not in the manifest; no two are alike, nor are mixes by size."""
 
@@ -138,31 +138,22 @@ def tokens(trials: Sequence[PlannedTrial]) -> int:
 
 
 def _unfold(spec: CPTExperimentSpec, *, hopeful: bool) -> Plan:
-    """Answer every trial until nothing new is planned."""
+    """What Preflight sees, and then all that follows."""
     context = Context(
         experiment_uid=_UID,
         protocol=PROTOCOL,
         base=sha256(b"base") if spec.model.trial_name else None,
         made={name: sha256(name.encode()) for name in further_trials(spec)},
     )
-    outcomes: dict[Digest, Outcome] = {}
-    earlier = Earlier()
-    for _ in range(_TURNS_MAX):
-        made = plan(spec, context, outcomes, earlier)
-        fresh = [trial for trial in made.trials if trial.digest not in outcomes]
-        if not fresh:
-            return made
-        for trial in fresh:
-            outcome = Succeeded(_imagined(trial, hopeful=hopeful))
-            outcomes[trial.digest] = outcome
-            if trial.spec.type is TrialType.PREFLIGHT:
-                context = replace(context, looks=(*context.looks, Look(trial.spec, outcome)))
-    raise AssertionError(f"the plan does not end within {_TURNS_MAX} turns")
+    answer = partial(_imagined, hopeful=hopeful)
+    first = plan(spec, context, answer)
+    looks = tuple(Look(trial.spec, answer(trial)) for trial in first.trials if trial.spec.type is TrialType.PREFLIGHT)
+    return plan(spec, replace(context, looks=looks), answer)
 
 
-def _imagined(trial: PlannedTrial, *, hopeful: bool) -> Result:
+def _imagined(trial: PlannedTrial, *, hopeful: bool) -> Succeeded:
     spec = trial.spec
-    return Result(
+    result = Result(
         protocol=PROTOCOL,
         digest=trial.digest,
         type=spec.type,
@@ -170,6 +161,7 @@ def _imagined(trial: PlannedTrial, *, hopeful: bool) -> Result:
         attempt=1,
         **_products(spec, hopeful=hopeful),
     )
+    return Succeeded(result)
 
 
 def _products(spec: CPTTrialSpec, *, hopeful: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cpt_api.experiment import CPTExperimentSpec
 from cpt_api.trial import TrialType
 from cpt_api.values import Digest, LearningRate, Tokens
-from cpt_operator.plan import Failed, Outcome, Plan, PlannedTrial, Succeeded
+from cpt_operator.plan import Failed, Outcome, Plan, PlannedTrial, Succeeded, plan
 from cpt_operator.plan.lengths import InvalidRecipeError
 from cpt_operator.plan.recipe import resolve
 from make import make_experiment
@@ -88,6 +88,19 @@ class TestEnd:
             assert all(stage.state in ("Decided", "Failed") for stage in done.stages)
         if done.finding:
             assert len(done.finding.message) > 20
+
+
+class TestForecast:
+    """`kubectl cpt plan`: what will be planned, without waiting for it."""
+
+    @settings(max_examples=60, deadline=None)
+    @given(manifest=manifests(), seed=SEEDS)
+    def test_all_turns_in_one(self, manifest: Manifest, seed: int) -> None:
+        """Told how each trial will end, the planner says at once what it says in the end."""
+        world = World(valid(manifest), answer=Fate(seed, luck=1.0))
+        in_turns, _ = ended(world)
+        at_once = plan(world.spec, world.context, lambda trial: world.answer(trial.spec))
+        assert at_once == in_turns
 
 
 class TestRestart:

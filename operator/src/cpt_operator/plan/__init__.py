@@ -7,7 +7,7 @@ often the planner died in between.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
 from cpt_api.conditions import Reason
@@ -18,6 +18,7 @@ from cpt_operator.plan import mixing as mixes
 from cpt_operator.plan import mixsweep
 from cpt_operator.plan.also import STAGE as ALSO
 from cpt_operator.plan.also import Also, plan_also
+from cpt_operator.plan.answers import Answer, Answers
 from cpt_operator.plan.bill import operations_of
 from cpt_operator.plan.candidates import Candidate, chosen, ends
 from cpt_operator.plan.durations import STAGE as DURATIONS
@@ -59,6 +60,7 @@ from cpt_operator.plan.types import (
 
 __all__ = [
     "ENDED_STAGES",
+    "Answer",
     "Context",
     "Earlier",
     "Failed",
@@ -80,8 +82,13 @@ ENDED_STAGES = frozenset({"Decided", "Failed"})
 """States of a stage in which nothing of it is left to do."""
 
 
-def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes, earlier: Earlier | None = None) -> Plan:
-    """All trials known so far, and what was decided. `earlier`: kept from turn to turn, it saves most of the time."""
+def plan(
+    spec: CPTExperimentSpec, context: Context, outcomes: Outcomes | Answer, earlier: Earlier | None = None
+) -> Plan:
+    """All trials known so far, and what was decided; with an `Answer` all that will be.
+
+    `earlier`: kept from turn to turn, it saves most of the time.
+    """
     try:
         recipe = resolve(spec)
     except InvalidRecipeError as error:
@@ -95,6 +102,8 @@ def plan(spec: CPTExperimentSpec, context: Context, outcomes: Outcomes, earlier:
     earlier = Earlier() if earlier is None else earlier
     earlier.begin((spec, replace(context, looks=(), look_again=False), looked.inputs))
     subjects = of_datasets(looked.inputs)
+    if not isinstance(outcomes, Mapping):
+        outcomes = Answers(trials, outcomes)
     segments = Segments(looked.inputs, _baseline(looked.inputs, trials), trials, outcomes, subjects, earlier)
     found = _decide(segments)
     decided = all(stage.decided for stage in found.all)

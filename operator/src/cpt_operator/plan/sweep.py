@@ -250,8 +250,7 @@ def _holder(segments: Segments, arm: Digest) -> Digest | None:
     if isinstance(outcome, Failed):
         return None
     have = {score.text for score in outcome.result.held_out}
-    want = {ref.digest for ref in segments.inputs.held_out}
-    has_all = want <= have and not segments.recipe.suites
+    has_all = segments.inputs.scored <= have and not segments.recipe.suites
     return arm if has_all or not segments.can_continue(arm) else segments.score(arm)
 
 
