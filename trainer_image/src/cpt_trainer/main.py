@@ -20,7 +20,6 @@ trial costs one GET.
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import os
 import signal
@@ -40,6 +39,7 @@ from cpt_api.exits import ExitCode
 from cpt_api.result import Outcome
 from cpt_api.trial import CPTTrialSpec, TrialDocument, TrialType
 from cpt_trainer.errors import ConfigError, Diverged, TrainerExit
+from cpt_trainer.loading import verb_module
 from cpt_trainer.options import Parser
 from cpt_trainer.output import watch
 from cpt_trainer.store import Address, open_address
@@ -63,8 +63,7 @@ _CULPRIT_SECONDS = 3.0
 """A rank that lost another one ends after it, so that the pod ends with the code that tells the cause."""
 
 _COLLECTIONS = (50_000, 20, 50)
-"""Loading torch and transformers makes 400,000 objects, none of them garbage, and by default the collector looks
-through the young ones at every 700th: a fifth of the time to the first step. Nothing here lives in cycles for long."""
+"""By default the collector looks through the young objects at every 700th: nothing here lives in cycles for long."""
 
 Environment = Mapping[str, str]
 
@@ -250,8 +249,7 @@ def _run(verb: str, trial: Trial, place: Place, words: Sequence[str]) -> None:
 
         launch([sys.executable, "-m", "cpt_trainer", *words])
         return
-    module = importlib.import_module(f"cpt_trainer.{verb}")
-    module.run(trial)
+    verb_module(verb).run(trial)
 
 
 def _verify(trial: Trial) -> int:

@@ -16,7 +16,6 @@ Shapes: B rows, T tokens, D width.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 from cpt_trainer.base import CONFIG
 from cpt_trainer.batches import Batch, make_batch
 from cpt_trainer.errors import ConfigError, DataError
+from cpt_trainer.loading import model_module
 from cpt_trainer.loss import token_losses_BT
 from cpt_trainer.process import Process
 from cpt_trainer.state import local_rows, tensors_of
@@ -47,8 +47,7 @@ def read_config(files: Mapping[str, bytes]) -> Any:
         raise DataError(f"the model has no readable {CONFIG} with a 'model_type': {error!r}") from error
     if family not in FAMILIES:
         raise ConfigError(f"model_type {family!r}: expected one of {', '.join(sorted(FAMILIES))}")
-    module = importlib.import_module(f"transformers.models.{family}.configuration_{family}")
-    config = getattr(module, f"{FAMILIES[family]}Config").from_dict(values)
+    config = getattr(model_module(family, "configuration"), f"{FAMILIES[family]}Config").from_dict(values)
     if getattr(config, "attention_dropout", 0):
         raise ConfigError(f"attention_dropout is {config.attention_dropout}: expected 0, a run must be repeatable")
     return config
@@ -57,7 +56,7 @@ def read_config(files: Mapping[str, bytes]) -> Any:
 def make(config: Any, device: torch.device) -> nn.Module:
     """The causal model on the meta device, in fp32, with the attention that goes with the device."""
     family = config.model_type
-    module = importlib.import_module(f"transformers.models.{family}.modeling_{family}")
+    module = model_module(family, "modeling")
     config._attn_implementation = "sdpa" if device.type == "cpu" else "flex_attention"  # noqa: SLF001 - no other way
     config.use_cache = False  # with a cache transformers does not look for documents in positions
     config.dtype = torch.float32
