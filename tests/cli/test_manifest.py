@@ -113,7 +113,7 @@ def test_message(tmp_path: Path, old: str, new: str, want: str) -> None:
 
 def test_all_at_once(tmp_path: Path) -> None:
     """Everything that is wrong is listed, in the order of the fields."""
-    text = (HEAD + GOOD).replace('"1e-5"', "1e-5").replace("suite: Heldout", "suite: mmlu").replace("8}", '"8", x: 1}')
+    text = (HEAD + GOOD).replace('"1e-5"', "1e-5").replace("suite: Heldout", "suite: MMLU").replace("8}", '"8", x: 1}')
     assert [problem.split(": ")[2] for problem in problems(tmp_path, text)] == [
         "spec.evaluation.target.suite",
         "spec.recipe.learningRateSweep.learningRates[0]",
