@@ -50,6 +50,16 @@ class TestModels:
         )
         assert printed(script) == "True\n"
 
+    def test_after_transformers(self) -> None:
+        """Who has loaded it without us, and let it find accelerate, gets models all the same."""
+        script = (
+            "import transformers.utils.import_utils as found\n"
+            "found.is_accelerate_available()\n"
+            "from cpt_trainer.loading import model_module\n"
+            "print(model_module('llama', 'modeling').LlamaForCausalLM.__name__)"
+        )
+        assert printed(script) == "LlamaForCausalLM\n"
+
     def test_names_of_the_package(self) -> None:
         """What else is written for transformers finds the same classes in it."""
         script = (

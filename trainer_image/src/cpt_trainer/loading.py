@@ -55,7 +55,9 @@ def verb_module(verb: str) -> ModuleType:
 
 def model_module(family: str, kind: str) -> ModuleType:
     """`configuration` or `modeling` of a family of models."""
-    with unhurried_collector(), _without((*_UNUSED, *unused_compiler())):
+    # who has loaded transformers has let it look: what it found then must stay
+    hidden = () if "transformers" in sys.modules else (*_UNUSED, *unused_compiler())
+    with unhurried_collector(), _without(hidden):
         if _MODELS not in sys.modules and (spec := importlib.util.find_spec(_MODELS)):
             sys.modules[_MODELS] = importlib.util.module_from_spec(spec)
         return importlib.import_module(f"{_MODELS}.{family}.{kind}_{family}")
