@@ -227,6 +227,9 @@ def status_command(
     output: Annotated[
         StatusOutput, typer.Option("--output", "-o", help="wide lists every trial.")
     ] = StatusOutput.TABLE,
+    price_per_gpu_hour: Annotated[
+        float | None, typer.Option(callback=_positive, help="In your currency: says what it has cost.")
+    ] = None,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -238,9 +241,9 @@ def status_command(
     if watch:
         if output not in (StatusOutput.TABLE, StatusOutput.WIDE):
             raise typer.BadParameter("goes with -o table and -o wide only", param_hint="--watch")
-        commands.follow(kubectl, name, wide=output is StatusOutput.WIDE)
+        commands.follow(kubectl, name, wide=output is StatusOutput.WIDE, per_gpu_hour=price_per_gpu_hour)
     else:
-        commands.status(kubectl, name, output)
+        commands.status(kubectl, name, output, price_per_gpu_hour)
 
 
 @app.command("wait")

@@ -6,6 +6,7 @@ import json
 import sys
 import webbrowser
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from kubectl_cpt.errors import CliError
 # --- status -----------------------------------------------------------------------------------------------------------
 
 
-def status(kubectl: Kubectl, name: str, output: str) -> None:
+def status(kubectl: Kubectl, name: str, output: str, per_gpu_hour: float | None) -> None:
     """Once, to standard output."""
     if output in render.FOR_PROGRAMS:
         sys.stdout.write(render.for_programs(objects.document(kubectl, name), output))
@@ -35,25 +36,27 @@ def status(kubectl: Kubectl, name: str, output: str) -> None:
     if output == "name":
         sys.stdout.write(f"cptexperiment.cpt.dev/{name}\n")
         return
-    sys.stdout.write(view.screen(experiment, objects.trials_of(kubectl, name), wide=output == "wide"))
+    trials = objects.trials_of(kubectl, name)
+    sys.stdout.write(view.screen(experiment, trials, wide=output == "wide", per_gpu_hour=per_gpu_hour))
 
 
-def follow(kubectl: Kubectl, name: str, *, wide: bool) -> None:
+def follow(kubectl: Kubectl, name: str, *, wide: bool, per_gpu_hour: float | None) -> None:
     """Draw it anew at every change, until it has ended; lines where nobody looks at a terminal."""
     objects.experiment(kubectl, name)  # the error of a wrong name, before anything is drawn
+    drawn = partial(view.screen, wide=wide, per_gpu_hour=per_gpu_hour)
     console = Console()
     shown = ""
     with Live(console=console, auto_refresh=False, transient=True) as live:
         for experiment, trials in watching.states(kubectl, name):
             if console.is_terminal:
-                live.update(Text(view.screen(experiment, trials, wide=wide)), refresh=True)
+                live.update(Text(drawn(experiment, trials)), refresh=True)
             elif (text := view.line(experiment)) != shown:
                 shown = text
                 sys.stdout.write(f"{text}\n")
                 sys.stdout.flush()
             if experiment.succeeded or experiment.failed:
                 break
-    sys.stdout.write(view.screen(experiment, trials, wide=wide))
+    sys.stdout.write(drawn(experiment, trials))
 
 
 # --- wait -------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from cpt_api.experiment import CPTExperimentStatus
 from cpt_api.values import Tokens
 from cpt_operator.plan.subjects import MIX
 from kubectl_cpt.cluster.objects import Experiment, Trial
-from kubectl_cpt.numbers import amount, percent
+from kubectl_cpt.numbers import amount, money, percent
 from kubectl_cpt.render import columns, datasets, mix, models
 
 _BAR_CELLS = 20
@@ -16,7 +16,9 @@ _TRIALS_SHOWN = 20
 _OPERATOR = "app.kubernetes.io/name=cpt-operator"
 
 
-def screen(experiment: Experiment, trials: Sequence[Trial], *, wide: bool = False) -> str:
+def screen(
+    experiment: Experiment, trials: Sequence[Trial], *, wide: bool = False, per_gpu_hour: float | None = None
+) -> str:
     """All of it. `wide` shows every trial, else those that are at work or in trouble."""
     status = CPTExperimentStatus.model_validate(experiment.status)
     parts = [
@@ -25,7 +27,7 @@ def screen(experiment: Experiment, trials: Sequence[Trial], *, wide: bool = Fals
         list(_datasets(status)),
         models(status.scaling),
         list(_trials(trials, wide=wide)),
-        list(_bill(experiment, status)),
+        list(_bill(experiment, status, per_gpu_hour)),
         [f"next: {text}" for text in advice(experiment, trials)],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
@@ -108,7 +110,7 @@ def _row(trial: Trial) -> tuple[str, ...]:
     )
 
 
-def _bill(experiment: Experiment, status: CPTExperimentStatus) -> Iterator[str]:
+def _bill(experiment: Experiment, status: CPTExperimentStatus, per_gpu_hour: float | None) -> Iterator[str]:
     ledger = status.ledger
     budgets = experiment.body["spec"].get("budget") or {}
     budget, gpu_hours = budgets.get("tokens"), budgets.get("gpuHours")
@@ -122,6 +124,8 @@ def _bill(experiment: Experiment, status: CPTExperimentStatus) -> Iterator[str]:
     text += f"; {ledger.gpu_seconds:,d} GPU-seconds"
     if gpu_hours:
         text += f", budget {gpu_hours} GPU-hours ({percent(ledger.gpu_seconds, 3600 * float(gpu_hours))} used)"
+    if per_gpu_hour:
+        text += f", {money(ledger.gpu_seconds / 3600 * per_gpu_hour)} at {money(per_gpu_hour)} per GPU-hour"
     yield text
     if ledger.flops:
         share = percent(float(ledger.evaluation_flops or 0), float(ledger.flops))
