@@ -7,7 +7,7 @@ from typing import Any
 
 from cpt_api.conditions import Condition, ConditionType, Reason
 from cpt_api.layout import data_prefix
-from cpt_api.result import CurvePoint, HeldOutScore, Progress, Result, SuiteScore
+from cpt_api.result import CurvePoint, GroupScore, HeldOutScore, Progress, Result, SuiteScore
 from cpt_api.trial import Attempts, CheckpointStatus, CPTTrialStatus, Score
 from cpt_api.values import Digest, Tokens
 from cpt_operator import attempts as record_of
@@ -86,7 +86,8 @@ def _of_progress(view: TrialView, progress: Progress, names: Mapping[Digest, str
     if view.spec and view.spec.train:  # the others' are read, not trained: they are no cost
         changes["tokens"] = Tokens(done)
     if progress.held_out or progress.suites:
-        changes["scores"] = (*_scores(progress.held_out, names), *map(_on_suite, progress.suites))
+        points = (_on_suite(point.suite, point) for point in progress.suites)
+        changes["scores"] = (*_scores(progress.held_out, names), *points)
     return changes
 
 
@@ -103,15 +104,11 @@ def _scores(scores: Sequence[HeldOutScore], names: Mapping[Digest, str]) -> tupl
 
 def _of_suites(scores: Sequence[SuiteScore]) -> tuple[Score, ...]:
     """The number that each suite is known by."""
-    known_by = ((score.suite, score.groups[0]) for score in scores)
-    return tuple(
-        _on_suite(CurvePoint(suite=suite, value=group.value, standard_error=group.standard_error))
-        for suite, group in known_by
-    )
+    return tuple(_on_suite(each.suite, each.groups[0]) for each in scores)
 
 
-def _on_suite(point: CurvePoint) -> Score:
-    return Score(suite=point.suite, score=f"{point.value:.4f}", stderr=f"{point.standard_error:.4f}")
+def _on_suite(suite: str, number: CurvePoint | GroupScore) -> Score:
+    return Score(suite=suite, score=f"{number.value:.4f}", stderr=f"{number.standard_error:.4f}")
 
 
 def _score(score: HeldOutScore, names: Mapping[Digest, str]) -> Score:

@@ -206,6 +206,8 @@ class TestTrouble:
             ({"target": {"suite": "mmlu", "datasets": ["python"]}}, "has items of its own"),
             ({"retention": {"suite": "gauntlet-v0.2", "margin": "1"}}, 'a point is "0.01"'),
             ({"everyTokens": "2048"}, "there are neither"),
+            ({"everyTokens": "2048", "retention": {"suite": "mmlu"}}, "there are neither"),
+            ({"everyTokens": "2048", "retention": None}, "there are neither"),
         ],
     )
     def test_refused(self, evaluation: dict[str, Any], message: str) -> None:

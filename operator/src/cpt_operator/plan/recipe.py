@@ -343,7 +343,9 @@ def _check_suites(recipe: Recipe) -> None:
         raise InvalidRecipeError(
             "evaluation.itemsUri is where the items of suites lie: name it for any suite but Heldout, and only then"
         )
-    if evaluation.every_tokens and not recipe.curves and len(recipe.suites) == 1 + bool(evaluation.retention):
+    metrics = (evaluation.target, evaluation.retention)
+    has_texts = any(metric and _named(metric) is None for metric in metrics)
+    if evaluation.every_tokens and not (has_texts or recipe.curves):
         raise InvalidRecipeError(
             "evaluation.everyTokens scores running trials on held-out text and on curves: there are neither"
         )
