@@ -8,9 +8,6 @@ PIN := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsaf
 NAME ?= cpt
 NODES ?= 1
 
-# per setting; every claim then has 2,000 answers and more
-SIMULATIONS ?= 250
-
 .PHONY: help setup cluster cluster-down demo programs evaluation-data test test-slow test-fast check format crds docs constraints bench simulate
 
 help: ## list the commands
@@ -85,8 +82,8 @@ constraints: setup ## pin every package anew, with hashes
 	$(PIN) --constraint constraints.txt --extra operator --output-file operator/requirements.txt pyproject.toml
 	$(PIN) --constraint constraints.txt --extra trainer --output-file trainer_image/requirements.txt pyproject.toml
 
-simulate: setup ## the decisions' claims on 14,000 simulated experiments; writes docs/evidence (about 40 minutes)
-	PYTHONPATH=tests $(BIN)/python -m simulator --experiments $(SIMULATIONS)
+simulate: setup ## the decisions' claims on 30,000 simulated experiments; writes docs/evidence (about 2 hours)
+	PYTHONPATH=tests $(BIN)/python -m simulator
 
 bench: setup ## one benchmark against its peer (NAME=train_overhead)
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.run $(NAME)

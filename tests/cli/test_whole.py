@@ -187,8 +187,8 @@ def test_a_mix_by_merges_and_a_soup(laptop: Laptop) -> None:
     """Merges of real trunks are scored without being written, and what they propose is trained beside simple mixes. Of
     means of the end and the base, the chosen one is a model that anybody can open."""
     retention = {"suite": "Heldout", "datasets": ["replay"], "margin": "1"}
-    recipe = {"mixing": {"strategy": "MergeProxy"}, "soup": {"weights": ["0.5", "1"]}}
-    manifests(laptop.folder, retention, ("python", "perl"), **recipe)
+    soup = {"weights": ["0.5", "1"]}
+    manifests(laptop.folder, retention, ("python", "perl"), mixing={"strategy": "MergeProxy"}, soup=soup)
     with laptop.start() as process:
         out, said = process.communicate()
     assert process.returncode == Exit.SUCCESS, said

@@ -52,5 +52,5 @@ def swept(lab_factory: LabFactory) -> Lab:
     lab.apply(*preparation(lab), training("base", 60))
     lab.apply(experiment(lab, "one"), experiment(lab, "two"))
     for name in ("one", "two"):
-        lab.wait(f"cptx/{name}", "Succeeded", seconds=500)
+        lab.wait(f"cptx/{name}", "Succeeded", seconds=900)
     return lab

@@ -15,7 +15,7 @@ from cpt_local import chart, images, node
 from cpt_local.cluster import Cluster
 from e2e.lab import Lab, Manifest, conditions, trial
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 EXITS = "pods.local/exits"
 """An image whose pods end with the number at the end of their trial's name."""

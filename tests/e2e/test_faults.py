@@ -13,7 +13,7 @@ import pytest
 from cpt_local import node, s3, up
 from e2e.lab import Lab, Manifest, conditions, preparation, training
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 STEPS = 800
 """Long enough to be disturbed in the middle."""

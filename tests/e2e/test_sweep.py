@@ -12,7 +12,7 @@ import pytest
 from e2e.lab import Lab, audit_entries, conditions, experiment, repository
 from grafana import DASHBOARDS, QUESTIONS, Prometheus
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 BUDGETS = {"cpt_experiment_budget_tokens", "cpt_experiment_budget_gpu_seconds"}
 """Only of experiments that have one."""

@@ -18,7 +18,7 @@ from cpt_local import chart
 from cpt_local.cluster import Cluster
 from e2e.lab import Lab, conditions, experiment
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 KILLS = 6
 RATES = ("1e-3", "3e-3")
@@ -51,7 +51,7 @@ class TestInMidExperiment:
                 os.kill(pid, signal.SIGKILL)
             if number == KILLS // 2:
                 upgrade(swept.cluster, "--set=podAnnotations.upgraded=yes")
-        swept.wait("cptx/restarted", "Succeeded", seconds=400)
+        swept.wait("cptx/restarted", "Succeeded", seconds=800)
         trials = swept.trials_of("restarted")
         assert max(item["status"]["attempts"]["total"] for item in trials) == 1
         jobs = swept.get_all("pytorchjob", "cpt.dev/experiment=restarted")

@@ -22,7 +22,7 @@ from cpt_local.images import PYTHON
 from cpt_local.network import host_routes, of_cluster
 from cpt_local.processes import wait_for
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 BARE = ("--without-chart", "--without-training-operator")
 

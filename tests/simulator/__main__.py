@@ -1,4 +1,7 @@
-"""`python -m simulator [--experiments 250] [--out FILE]`: claims against worlds with known truth, as Markdown."""
+"""`python -m simulator [--experiments 250] [--at-most 2000]`: claims against worlds with known truth, as Markdown.
+
+Where so many experiments leave a claim unsure, or speak against it, its setting goes on to the larger number.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ def main() -> None:
     """Run every setting and write the table."""
     parser = argparse.ArgumentParser(prog="python -m simulator")
     parser.add_argument("--experiments", type=int, default=250, help="per setting")
+    parser.add_argument("--at-most", type=int, default=2000, help="per setting, where not every claim holds by then")
     parser.add_argument("--processes", type=int, default=None, help="all cores when absent")
     parser.add_argument("--out", type=Path, default=Path("docs/evidence/simulation.md"))
     arguments = parser.parse_args()
@@ -32,12 +36,16 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(arguments.processes) as pool:
         for study, setting in places:
-            numbers = range(arguments.experiments)
-            for answers in pool.map(observe, repeat(study), repeat(setting), numbers, chunksize=10):
-                counts.update(answers)
-            arguments.out.write_text(page(counts, arguments.experiments))  # all of it takes hours: show what there is
-            name = STUDIES[study].settings[setting].name
-            print(f"{name}: {arguments.experiments} experiments", flush=True)  # noqa: T201 - progress
+            name, done = STUDIES[study].settings[setting].name, 0
+            for goal in (arguments.experiments, max(arguments.experiments, arguments.at_most)):
+                if done and all_hold(counts, STUDIES[study], name):
+                    break
+                for answers in pool.map(observe, repeat(study), repeat(setting), range(done, goal), chunksize=10):
+                    counts.update(answers)
+                done = goal
+            # all of it takes hours: show what there is
+            arguments.out.write_text(page(counts, arguments.experiments, arguments.at_most))
+            print(f"{name}: {done} experiments", flush=True)  # noqa: T201 - progress
 
 
 def observe(study: int, setting: int, number: int) -> Counts:
@@ -49,16 +57,23 @@ def observe(study: int, setting: int, number: int) -> Counts:
     return Counter((place.name, claim.name, bool(answer)) for claim in claims for answer in claim.check(ended))
 
 
-def page(counts: Counts, experiments: int) -> str:
+def all_hold(counts: Counts, study: Study, setting: str) -> bool:
+    """No claim of it is unsure or fails."""
+    tallies = ((claim, _tally(counts, setting, claim)) for claim in study.claims)
+    return all(_holds(claim, tally) == "yes" for claim, tally in tallies if tally.of)
+
+
+def page(counts: Counts, experiments: int, at_most: int) -> str:
     """Markdown: a table per claim of each study."""
     lines = [
         "# Simulation",
         "",
-        f"Written by `python -m simulator --experiments {experiments}` (`make simulate`); do not edit. Worlds with",
-        f"known truth answer the trials of {experiments} whole experiments per setting, through the real planner and",
-        f"the real decisions ({_METHODS}): four datasets, rates {', '.join(RATES)}, rungs {', '.join(RUNGS)}, three",
-        f"control arms per rate. World seeds are 0 to {experiments - 1}, curves are drawn from ({CURVES}, seed)",
-        "or follow from the noises. Every plan ended.",
+        f"Written by `python -m simulator --experiments {experiments} --at-most {at_most}` (`make simulate`); do not",
+        f"edit. Worlds with known truth answer the trials of {experiments} whole experiments per setting, through the",
+        f"real planner and the real decisions ({_METHODS}): four datasets, rates {', '.join(RATES)}, rungs",
+        f"{', '.join(RUNGS)}, three control arms per rate. Of a setting in which a claim was unsure by then, or did",
+        f"not hold, there are {at_most}. World seeds count from 0, curves are drawn from ({CURVES}, seed) or follow",
+        "from the noises. Every plan ended.",
         "",
         "A share is that of datasets (or contrasts, or studies) for which the claim was right; in brackets its 99 %",
         "Monte-Carlo interval, as if they were independent (those of one experiment share its run noise and its",
@@ -77,22 +92,29 @@ def _table(counts: Counts, study: Study, claim: Claim) -> list[str]:
     promised = f"{low} to {high} %" if claim.high < 1 else f">= {low} %" + (" at the lower end" if claim.strict else "")
     rows = []
     for setting in study.settings:
-        right = counts[setting.name, claim.name, True]
-        tally = Tally(right, right + counts[setting.name, claim.name, False])
+        tally = _tally(counts, setting.name, claim)
         if tally.of:
             rows.append(f"| {setting.name} | {_cells(claim, tally)} |")
     head = ["", f"## {claim.name}", "", f"Promised: {promised}.", "", "| setting | right | of | share | holds |"]
     return [*head, "|---|---|---|---|---|", *rows] if rows else []
 
 
+def _tally(counts: Counts, setting: str, claim: Claim) -> Tally:
+    right = counts[setting, claim.name, True]
+    return Tally(right, right + counts[setting, claim.name, False])
+
+
 def _cells(claim: Claim, tally: Tally) -> str:
     low, high = tally.bounds()
-    if claim.low <= (low if claim.strict else tally.share) <= claim.high:
-        holds = "yes"
-    else:
-        holds = "unsure" if low <= claim.high and high >= claim.low else "**no**"
     share = f"{100 * tally.share:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{tally.right} | {tally.of} | {share} | {holds}"
+    return f"{tally.right} | {tally.of} | {share} | {_holds(claim, tally)}"
+
+
+def _holds(claim: Claim, tally: Tally) -> str:
+    low, high = tally.bounds()
+    if claim.low <= (low if claim.strict else tally.share) <= claim.high:
+        return "yes"
+    return "unsure" if low <= claim.high and high >= claim.low else "**no**"
 
 
 if __name__ == "__main__":

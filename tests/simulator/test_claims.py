@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from simulator import duration_claims, merge_claims, mix_claims, scaling_claims, screening_claims, soup_claims
-from simulator.__main__ import Counts, observe, page
+from simulator.__main__ import Counts, all_hold, observe, page
 from simulator.claims import CLAIMS, Claim, Tally, chosen_gain
 from simulator.experiment import Ended, run_experiment
 from simulator.settings import SETTINGS
@@ -121,7 +121,7 @@ def test_page() -> None:
     name, claim = SETTINGS[0].name, CLAIMS[0]
 
     def verdict(right: int, wrong: int) -> str:
-        text = page(Counter({(name, claim.name, True): right, (name, claim.name, False): wrong}), 1)
+        text = page(Counter({(name, claim.name, True): right, (name, claim.name, False): wrong}), 1, 1)
         return next(line for line in text.splitlines() if line.startswith(f"| {name}")).split("|")[-2].strip()
 
     assert [verdict(96, 4), verdict(94, 6), verdict(940, 60), verdict(800, 200)] == [
@@ -130,6 +130,18 @@ def test_page() -> None:
         "unsure",
         "**no**",
     ]
+
+
+def test_unsure_settings_go_on() -> None:
+    """One claim that is not shown by the first experiments is enough; one without an answer is not."""
+    study, claim = STUDIES[0], CLAIMS[0]
+    name = study.settings[0].name
+
+    def answered(right: int, wrong: int) -> Counts:
+        return Counter({(name, claim.name, True): right, (name, claim.name, False): wrong})
+
+    assert all_hold(Counter(), study, name)
+    assert [all_hold(answered(*each), study, name) for each in ((96, 4), (94, 6), (800, 200))] == [True, False, False]
 
 
 def test_plain_intervals_are_worse() -> None:
