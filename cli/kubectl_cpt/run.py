@@ -14,10 +14,11 @@ from rich.console import Console
 from cpt_trainer.store import Store
 from kubectl_cpt import render
 from kubectl_cpt.machine import answer
-from kubectl_cpt.machine.attempt import TRAINER, Machine
+from kubectl_cpt.machine.attempt import Machine
 from kubectl_cpt.machine.display import display_for
 from kubectl_cpt.machine.lock import Lock, acquire
 from kubectl_cpt.machine.memory import name_of, recall
+from kubectl_cpt.machine.processes import TRAINER, Processes
 from kubectl_cpt.machine.session import Session
 from kubectl_cpt.machine.world import World
 from kubectl_cpt.manifest import Manifests, load
@@ -64,9 +65,8 @@ def _run(options: Options, manifests: Manifests, store: Store, lock: Lock, envir
         logs=options.logs or _logs(store),
         parallel=options.parallel or (scheduling.parallel_trials if scheduling else None) or 1,
         processes=options.processes,
-        inherited=lock.descriptors,
+        children=Processes(lock.descriptors, options.program),
         environment=environment,
-        program=options.program,
     )
     began = time.monotonic()
     with display_for(Console(stderr=True)) as display:

@@ -28,7 +28,8 @@ from cpt_api.values import Digest
 from cpt_operator.plan import Succeeded
 from cpt_trainer.store import Store
 from kubectl_cpt.errors import CliError, NotConfirmed
-from kubectl_cpt.machine.attempt import NOT_INHERITED, TRAINER
+from kubectl_cpt.machine.attempt import NOT_INHERITED
+from kubectl_cpt.machine.processes import TRAINER
 from kubectl_cpt.machine.recalled import recalled
 from kubectl_cpt.manifest import Manifests, load
 from kubectl_cpt.opened import address_of, opened

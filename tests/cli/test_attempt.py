@@ -10,12 +10,13 @@ import pytest
 from cpt_api.trial import Resources
 from cpt_trainer.store import Address, open_address
 from kubectl_cpt.machine.attempt import Machine, environment_of
+from kubectl_cpt.machine.processes import Processes
 
 
 def machine(folder: Path, **environment: str) -> Machine:
     """Two trials at a time."""
     store = open_address(Address(str(folder)), 1.0)
-    return Machine(store, "team", folder, parallel=2, processes=None, inherited=(), environment=environment)
+    return Machine(store, "team", folder, parallel=2, processes=None, children=Processes(()), environment=environment)
 
 
 @pytest.mark.parametrize(

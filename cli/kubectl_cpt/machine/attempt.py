@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,9 +30,9 @@ from cpt_operator import attempts as record_of
 from cpt_operator.plan import Failed, Outcome, Succeeded
 from cpt_trainer.errors import MissingError
 from cpt_trainer.store import Store
+from kubectl_cpt.machine.processes import Process, Processes
 from kubectl_cpt.machine.world import Job
 
-TRAINER = (sys.executable, "-m", "cpt_trainer")
 _TAIL_BYTES = 64 * 1024
 NOT_INHERITED = ("CPT_TRIAL", "CPT_STORE", "CPT_METRICS_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
 """A pod's variables: they would make a trial believe that it is one."""
@@ -51,11 +50,9 @@ class Machine:
     """Trials at the same time."""
     processes: int | None
     """Per training or evaluating trial; as its spec says when None."""
-    inherited: tuple[int, ...]
-    """Open files that hold the lock."""
+    children: Processes
+    """What carries out verbs."""
     environment: Mapping[str, str]
-    program: Sequence[str] = TRAINER
-    """What carries out a verb."""
 
     def processes_of(self, resources: Resources) -> int:
         """All pods of a trial become processes of this machine."""
@@ -77,7 +74,7 @@ class Attempting:
     """Called when another attempt follows: why, and after how many seconds."""
     number: int = 0
     """Of the present attempt."""
-    _process: asyncio.subprocess.Process | None = field(default=None, init=False)
+    _process: Process | None = field(default=None, init=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     @property
@@ -142,16 +139,13 @@ class Attempting:
         self.machine.logs.mkdir(parents=True, exist_ok=True)
         document = self.log.with_suffix(".json")
         document.write_text(json.dumps(self._document().to_dict(), indent=1))
-        with self.log.open("wb") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command(document),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=environment_of(self.machine, self.job.spec.run.resources, self.slot),
-                pass_fds=self.machine.inherited,
-                start_new_session=True,
-            )
+        resources = self.job.spec.run.resources
+        self._process = await self.machine.children.start(
+            self._words(document),
+            environment_of(self.machine, resources, self.slot),
+            self.log,
+            forks=self.machine.processes_of(resources) == 1 and not resources.gpus_per_node,
+        )
         if self.stopping:  # asked for while it was being started
             self._process.terminate()
         code = await self._process.wait()
@@ -168,10 +162,9 @@ class Attempting:
             spec=spec,
         )
 
-    def _command(self, document: Path) -> Sequence[str]:
+    def _words(self, document: Path) -> Sequence[str]:
         verb = self.job.spec.type.value.lower()
-        store = self.machine.store.address.uri
-        return (*self.machine.program, verb, "--trial", str(document), "--store", store)
+        return (verb, "--trial", str(document), "--store", self.machine.store.address.uri)
 
 
 def environment_of(machine: Machine, resources: Resources, slot: int) -> dict[str, str]:

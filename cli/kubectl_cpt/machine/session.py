@@ -212,6 +212,7 @@ class Session:
         """Nothing of ours outlives us, whatever happened."""
         self._terminate()
         await asyncio.gather(*(working.task for working in self._working.values()), return_exceptions=True)
+        await self.machine.children.close()
 
     # --- what people see ----------------------------------------------------------------------------------------------
 
