@@ -20,9 +20,10 @@ from e2e.lab import Lab, conditions, experiment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
-KILLS = 6
-RATES = ("1e-3", "3e-3")
-"""One of them is known from the sweep, so that half is reused."""
+KILLS = 4
+"""Half of them before the upgrade: the kubelet restarts a container after 10 s, 20 s, 40 s."""
+RATES = ("1e-3", "1e-2")
+"""One of them is known, so that half is reused."""
 
 
 def operators() -> Iterator[int]:
@@ -49,7 +50,7 @@ class TestInMidExperiment:
             time.sleep(rng.uniform(2, 8))  # random moments are the point
             for pid in operators():
                 os.kill(pid, signal.SIGKILL)
-            if number == KILLS // 2:
+            if number == KILLS // 2 - 1:
                 upgrade(swept.cluster, "--set=podAnnotations.upgraded=yes")
         swept.wait("cptx/restarted", "Succeeded", seconds=800)
         trials = swept.trials_of("restarted")

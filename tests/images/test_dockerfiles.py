@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from trainer_image.kit import Lab
+
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IMAGES = {"operator": ROOT / "operator/Dockerfile", "trainer": ROOT / "trainer_image/Dockerfile"}
@@ -120,33 +122,80 @@ class TestRequirements:
         assert not {"torch", "numpy", "transformers", "pyarrow"} & set(requirements(ROOT / "operator/requirements.txt"))
 
 
-@pytest.mark.e2e
-class TestBuild:
-    def test_operator_image(self, tmp_path: Path) -> None:
-        """The operator's image builds on a plain Debian, and its program starts as another user than root."""
-        base = tmp_path / "base"
+@dataclass(frozen=True)
+class Builder:
+    """Images in a folder."""
+
+    folder: Path
+
+    @property
+    def buildah(self) -> list[str]:
+        """Where its images are."""
+        places = (f"--root={self.folder / 'store'}", f"--runroot={self.folder / 'run'}")
+        return ["buildah", "--storage-driver=vfs", *places]
+
+    @property
+    def shared(self) -> Path:
+        """What is seen inside, as /mnt."""
+        return self.folder / "shared"
+
+    def build(self, *what: str) -> None:
+        """With the machine's certificates: its way to the package index may be its own."""
+        isolated = ("--isolation=chroot", "--network=host", "--volume=/etc/ssl/certs:/etc/ssl/certs:ro")
+        run(*self.buildah, "bud", *isolated, *what)
+
+    def image(self, name: str) -> list[str]:
+        """Build one on a plain Debian; what a command inside begins with."""
+        base = self.folder / "base"
         base.mkdir()
         run("mmdebstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates", "bookworm",
             str(base / "base.tar"))  # fmt: skip
         (base / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
-        store = ["--storage-driver=vfs", f"--root={tmp_path / 'store'}", f"--runroot={tmp_path / 'run'}"]
-        # the machine's certificates: its way to the package index may be its own
-        build = [
-            "buildah",
-            *store,
-            "bud",
-            "--isolation=chroot",
-            "--network=host",
-            "--volume=/etc/ssl/certs:/etc/ssl/certs:ro",
-        ]
-        run(*build, "--tag=base:1", str(base))
-        run(*build, "--build-arg=BASE=localhost/base:1", f"--file={IMAGES['operator']}", "--tag=operator:1", str(ROOT))
-        container = run("buildah", *store, "from", "localhost/operator:1").strip()
-        inside = ["buildah", *store, "run", "--isolation=chroot", container, "--"]
+        self.build("--tag=base:1", str(base))
+        self.build("--build-arg=BASE=localhost/base:1", f"--file={IMAGES[name]}", f"--tag={name}:1", str(ROOT))
+        container = run(*self.buildah, "from", f"localhost/{name}:1").strip()
+        return [*self.buildah, "run", "--isolation=chroot", f"--volume={self.shared}:/mnt", container, "--"]
+
+
+@pytest.fixture
+def builder(tmp_path: Path) -> Iterator[Builder]:
+    """Its images are large."""
+    made = Builder(tmp_path)
+    made.shared.mkdir()
+    yield made
+    run(*made.buildah, "rm", "--all")
+    run(*made.buildah, "rmi", "--all", "--force")
+
+
+VERSION = "import importlib.metadata as m; print(m.version('cpt-experiments'))"
+
+
+class TestBuild:
+    @pytest.mark.e2e
+    def test_operator_image(self, builder: Builder) -> None:
+        """It builds on a plain Debian, and its program starts as another user than root."""
+        inside = builder.image("operator")
         assert run(*inside, "id", "-u").strip() == "65532"
         assert "--config" in run(*inside, "python3", "-m", "cpt_operator", "--help")
-        version = "import importlib.metadata as m; print(m.version('cpt-experiments'))"
-        assert run(*inside, "python3", "-c", version).strip() == PROJECT["version"]
+        assert run(*inside, "python3", "-c", VERSION).strip() == PROJECT["version"]
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(3600)
+    def test_trainer_image(self, builder: Builder) -> None:
+        """So does the trainer's; in it a model is trained, and scored, and torch.compile has its compiler."""
+        lab = Lab(builder.shared)
+        data = lab.dataset("python")
+        training = lab.train({data: "1"}, 2)
+        inside = builder.image("trainer")
+        assert run(*inside, "id", "-u").strip() == "65532"
+        assert run(*inside, "python3", "-c", VERSION).strip() == PROJECT["version"]
+        assert "gcc" in run(*inside, "gcc", "--version")
+        for trial in (training, lab.evaluate([data], segment={"digest": training.digest})):
+            verb, _, file, *_ = lab.command(trial)[3:]
+            run("chmod", "-R", "a+rwX", str(builder.shared))
+            place = ("--trial", f"/mnt/{Path(file).name}", "--store", "/mnt/store")
+            run(*inside, "env", "CPT_SOURCES=/mnt/sources", "python3", "-m", "cpt_trainer", verb, *place)
+            assert lab.result(trial).attempt == 1
 
 
 def run(*command: str) -> str:
