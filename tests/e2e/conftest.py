@@ -25,8 +25,9 @@ def cluster() -> Iterator[Cluster]:
     given = os.environ.get("CPT_TEST_CLUSTER")
     name = given or f"e2e-{os.getpid()}"
     local = [sys.executable, "-m", "cpt_local"]
-    subprocess.run([*local, "up", f"--name={name}", f"--nodes={os.environ.get('CPT_TEST_NODES', '2')}"], check=True)
+    nodes = f"--nodes={os.environ.get('CPT_TEST_NODES', '2')}"
     try:
+        subprocess.run([*local, "up", f"--name={name}", nodes], check=True)
         yield Cluster.find(name)
     finally:
         if given is None:
