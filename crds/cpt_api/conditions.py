@@ -102,6 +102,10 @@ class Reason(StrEnum):
     """A dataset's screening is undecided, and screening.onUndecided is Stop."""
     NAME_TAKEN = "NameTaken"
     """An object of that name exists and is not ours."""
+    QUEUE_DEACTIVATED = "QueueDeactivated"
+    """The attempt's Workload is deactivated, and Kueue leaves it alone until that is undone, or the trial retried."""
+    QUEUE_STUCK = "QueueStuck"
+    """Kueue admitted the attempt more than five minutes ago, and its job is still suspended."""
     # how an attempt ended
     ATTEMPTS_EXHAUSTED = "AttemptsExhausted"
     """Too many attempts in a row committed no step."""

@@ -30,9 +30,9 @@ def create(cluster: Cluster) -> None:
     run("openssl", "req", "-x509", *_EC_KEY, "-keyout", "ca.key", "-out", "ca.crt", "-days", _DAYS,
         "-subj", f"/CN=cpt-local {cluster.name}", cwd=folder)  # fmt: skip
     names = [f"IP:{address}" for address in ("127.0.0.1", cluster.address, API_SERVICE)]
-    _certificate(folder, "api", "/CN=kube-apiserver", ",".join([*names, "DNS:kubernetes.default.svc"]))
+    make_certificate(folder, "api", "/CN=kube-apiserver", ",".join([*names, "DNS:kubernetes.default.svc"]))
     # what the API server shows to kubelets, which let nobody else in
-    _certificate(folder, "api-client", f"/O={_ADMINISTRATORS}/CN=kube-apiserver", "DNS:kube-apiserver")
+    make_certificate(folder, "api-client", f"/O={_ADMINISTRATORS}/CN=kube-apiserver", "DNS:kube-apiserver")
     run("openssl", "genrsa", "-out", "sa.key", "2048", cwd=folder)
     users = _users(cluster)
     tokens = {user: secrets.token_hex(16) for user in users}
@@ -75,7 +75,8 @@ def _users(cluster: Cluster) -> dict[str, tuple[str, str]]:
     return components | {node: (f"system:node:{node}", "system:nodes") for node in cluster.node_names}
 
 
-def _certificate(folder: Path, name: str, subject: str, alternatives: str) -> None:
+def make_certificate(folder: Path, name: str, subject: str, alternatives: str) -> None:
+    """Make NAME.key and NAME.crt for those names and addresses, by the authority that lies there."""
     (folder / f"{name}.ext").write_text(f"subjectAltName={alternatives}\nbasicConstraints=CA:FALSE\n")
     run("openssl", "req", *_EC_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", subject, cwd=folder)
     run("openssl", "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",

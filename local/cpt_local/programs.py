@@ -60,6 +60,7 @@ _ALL = (
         extra=("github.com/kubeflow/training-operator", "manifests"),
     ),
     Upstream("upstream/kwok", ("kwok",), "60 s", extra=("sigs.k8s.io/kwok", "kustomize")),
+    Upstream("upstream/kueue", ("kueue",), "4 min", extra=("sigs.k8s.io/kueue", "config/components")),
 )
 UPSTREAM = {upstream.name: upstream for upstream in _ALL}
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,14 +84,14 @@ async def _finish_ten(team: Team) -> None:
         team.keep = True
 
 
-async def install(plane: ControlPlane, *crds: dict[str, Any]) -> str:
-    """Our kinds and others, and the chart's ServiceAccount with its rights; its token."""
+async def install(plane: ControlPlane, *crds: dict[str, Any], values: Sequence[str] = ()) -> str:
+    """Our kinds and others, and the chart's ServiceAccount with its rights by those values; its token."""
     api = await ApiServer.login(str(plane.kubeconfig))
     try:
         await api.request("create", "/api/v1/namespaces", body={"metadata": {"name": SYSTEM}})
         for crd in (*objects_of(*(ROOT / "crds").glob("*.yaml")), *crds):
             await apply(api, crd)
-        for body in rendered().objects:
+        for body in rendered(*(part for value in values for part in ("--set", value))).objects:
             if body["kind"] in _RIGHTS:
                 await apply(api, dict(body))
         for body in _more_leases():

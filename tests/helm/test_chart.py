@@ -96,7 +96,7 @@ class TestSettings:
         trials, store = values["trials"], values["artifactStore"]
         assert config.pop("trainerImage") == trials.pop("image")
         del store["credentialsSecret"], config["lease"]
-        assert config == {"artifactStore": store, "watchNamespaces": [], **trials}
+        assert config == {"artifactStore": store, "watchNamespaces": [], "kueue": values["kueue"], **trials}
 
     def test_credentials_are_not_settings(self) -> None:
         """The Secret's name is in the pod's environment only."""
@@ -117,6 +117,11 @@ class TestRights:
         """Where it watches the operator has exactly the rights of the table."""
         role = rendered().one("ClusterRole", "cpt-cpt-operator")
         assert rights(role["rules"]) == WHERE_IT_WATCHES
+
+    def test_with_kueue(self) -> None:
+        """Where it shall look at Kueue's Workloads it may, and never touches them."""
+        role = rendered("--set", "kueue.enabled=true").one("ClusterRole", "cpt-cpt-operator")
+        assert rights(role["rules"]) == WHERE_IT_WATCHES | {"kueue.x-k8s.io/workloads": "list watch"}
 
     def test_lease(self) -> None:
         """In its own namespace the operator has a Lease and nothing else."""

@@ -78,6 +78,20 @@ def test_a_job_or_pod_wakes_its_trial(kind: Kind) -> None:
     assert seen.woken() == {"cpttrials a"}
 
 
+def test_a_workload_wakes_the_trial_of_its_job() -> None:
+    """It has no label of ours. Where the job is not known, the job's coming wakes the trial."""
+    job = {"kind": "PyTorchJob", "name": "a-1", "uid": "uid-a-1", "controller": True}
+    workload = {"ownerReferences": [job]}
+    seen = Seen(thing(Kind.JOB, "a-1", metadata={"labels": {"cpt.dev/trial": "a"}}))
+    seen.intake.seen(thing(Kind.WORKLOAD, "pytorchjob-a-1", metadata=workload))
+    assert seen.woken() == {"cpttrials a"}
+    assert (found := seen.store.workload_of("uid-a-1"))
+    assert found.name == "pytorchjob-a-1"
+    stranger = Seen()
+    stranger.intake.seen(thing(Kind.WORKLOAD, "pytorchjob-a-1", metadata=workload))
+    assert stranger.woken() == set()
+
+
 def test_an_echo_wakes_nobody() -> None:
     """What is known is known; so is what is older."""
     seen = Seen(trial("a", "Running", version=5))

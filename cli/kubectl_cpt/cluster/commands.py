@@ -121,7 +121,7 @@ def retry(kubectl: Kubectl, reference: str) -> None:
         except MissingError:
             _retry(kubectl, objects.trial(kubectl, reference))
             return
-        failed = [trial for trial in objects.trials_of(kubectl, reference) if trial.lost]
+        failed = [trial for trial in objects.trials_of(kubectl, reference) if trial.lost or trial.given_up]
         if not failed:
             raise CliError(f"no trial of {reference} has failed: there is nothing to retry")
         for trial in failed:

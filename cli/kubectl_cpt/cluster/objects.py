@@ -83,6 +83,11 @@ class Trial:
         return has_failed(self.status) and reason_of(self.status) != Reason.CANCELLED
 
     @property
+    def given_up(self) -> bool:
+        """Kueue has given its attempt up, or lost it: nothing goes on until it is made anew."""
+        return self.state in (Reason.QUEUE_DEACTIVATED, Reason.QUEUE_STUCK)
+
+    @property
     def at_work(self) -> bool:
         """It has an attempt."""
         return is_at_work(self.status)

@@ -134,7 +134,7 @@ async def _with_attempt(runtime: Runtime, view: TrialView) -> TrialView:
     if mine is None:
         return replace(view, spent_gpu_seconds=_spent(view, attempt.running_time))
     pods = runtime.store.pods_of(mine.uid)
-    seen = pytorchjob.observe(mine, pods, attempt, _limits(runtime, view), now)
+    seen = pytorchjob.observe(mine, pods, attempt, _limits(runtime, view), now, runtime.store.workload_of(mine.uid))
     view = replace(view, observation=seen, forbidden=await _forbidden(runtime, mine, seen, view))
     if seen.end is None and attempt.running_time and view.digest:
         view = await _with_progress(runtime, view)

@@ -5,6 +5,7 @@
     trial                 itself, and its experiment
     trial that has ended  also the trials that wait for it, and the experiments whose `model.trialName` it is
     job, pod              its trial
+    Kueue's Workload      the trial of its job
 
 Watches, LISTs and the answers to our own writes all come this way. What is known already (the echo of our own write)
 wakes nobody; and a status that a turn has just written does not wake the same object again. Nothing here awaits.
@@ -21,7 +22,7 @@ from typing import Any
 from cpt_api.conditions import Reason
 from cpt_operator.kinds import TRIAL_LABEL, Key, Kind
 from cpt_operator.queue import Queue
-from cpt_operator.records import ExperimentRecord, JobRecord, PodRecord, Record, TrialRecord
+from cpt_operator.records import ExperimentRecord, JobRecord, PodRecord, Record, TrialRecord, WorkloadRecord
 from cpt_operator.standing import has_ended
 from cpt_operator.store import Drift, Store
 
@@ -60,7 +61,7 @@ class Intake:
     def _wake(self, changed: Iterable[Record], gone: Iterable[Record], but: Key | None = None) -> None:
         ended: defaultdict[str, set[str]] = defaultdict(set)
         for record in (*changed, *gone):
-            for key in _directly(record):
+            for key in _directly(self._store, record):
                 if key != but:
                     self._queue.add(key)
         for trial in (*(r for r in changed if isinstance(r, TrialRecord) and has_ended(r.status)), *gone):
@@ -71,7 +72,7 @@ class Intake:
                 self._queue.add(key)
 
 
-def _directly(record: Record) -> Iterator[Key]:
+def _directly(store: Store, record: Record) -> Iterator[Key]:
     match record:
         case ExperimentRecord():
             yield record.key
@@ -81,6 +82,10 @@ def _directly(record: Record) -> Iterator[Key]:
                 yield Key(Kind.EXPERIMENT, record.namespace, record.owner_name)
         case JobRecord() | PodRecord():
             yield Key(Kind.TRIAL, record.namespace, record.labels.get(TRIAL_LABEL) or record.owner_name or "")
+        case WorkloadRecord():  # without a label of ours; a job that is not known yet wakes its trial when it comes
+            job = store.job(record.namespace, record.owner_name or "")
+            if job is not None:
+                yield from _directly(store, job)
 
 
 def _waiting(store: Store, namespace: str, ended: AbstractSet[str]) -> Iterator[Key]:

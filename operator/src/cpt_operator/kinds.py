@@ -1,4 +1,4 @@
-"""The four kinds that the operator watches, the key that names one object, and the names written on children.
+"""The kinds that the operator watches, the key that names one object, and the names written on children.
 
 >>> str(Key(Kind.TRIAL, "team-a", "sweep-train-0123456789"))
 'cpttrials/team-a/sweep-train-0123456789'
@@ -28,6 +28,7 @@ class Kind(Enum):
     TRIAL = (GROUP, VERSION, "cpttrials", "CPTTrial", "")
     JOB = ("kubeflow.org", "v1", "pytorchjobs", "PyTorchJob", TRIAL_LABEL)
     POD = ("", "v1", "pods", "Pod", TRIAL_LABEL)
+    WORKLOAD = ("kueue.x-k8s.io", "v1beta2", "workloads", "Workload", "")
 
     def __init__(self, group: str, version: str, plural: str, kind: str, selector: str) -> None:
         self.group = group

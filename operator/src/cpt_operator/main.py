@@ -8,8 +8,8 @@
     kopf's watches           last: kopf ends whatever was begun after itself
 
 and down in the other order: turns that have begun are finished, the watches end, the Lease is given back. What makes
-it impossible to go on (a lost Lease, a dead watch, PyTorchJob installed or removed) ends the process. Kubernetes starts
-it anew, which takes two seconds and is the one way back that is tested all the time.
+it impossible to go on (a lost Lease, a dead watch, PyTorchJob or Kueue installed or removed) ends the process.
+Kubernetes starts it anew, which takes two seconds and is the one way back that is tested all the time.
 
 Exit codes: 0 stopped by a signal, 1 it could not go on, 2 settings or login.
 """
@@ -57,6 +57,7 @@ _DRAIN_SECONDS = 20
 """For turns that have begun; a pod has 30 s to end."""
 _KINDS_SECONDS = 2
 _BACKEND_SECONDS = 5
+_MAY_BE_MISSING = (Kind.JOB, Kind.WORKLOAD)
 _RECONCILERS = {Kind.EXPERIMENT: reconcile_experiment, Kind.TRIAL: reconcile_trial}
 
 
@@ -64,8 +65,8 @@ class StoppedError(Exception):
     """A signal asked for it."""
 
 
-class BackendChangedError(Exception):
-    """PyTorchJob was installed or removed: the watches must be begun anew."""
+class KindsChangedError(Exception):
+    """A kind that may be missing was installed or removed: the watches must be begun anew."""
 
 
 class Operator:
@@ -109,15 +110,15 @@ class Operator:
     async def _lead(self) -> None:
         """List, then work and watch; ends by an exception only."""
         self.health.waits_for("the first LIST is not complete")
-        backend_served = await self._is_served(Kind.JOB)
-        kinds = [kind for kind in Kind if kind is not Kind.JOB or backend_served]
+        served = await self._served()
+        kinds = [kind for kind in Kind if kind not in _MAY_BE_MISSING or kind in served]
         lists = Lists(self._api, self._intake, kinds, self._settings.watch_namespaces, self._settings.relist_seconds)
         artifacts = Artifacts(self._settings.artifact_store, observe=self._recorder.s3_request)
-        workers = Workers(self._runtime(artifacts, backend_served=backend_served), _RECONCILERS, self._recorder)
+        workers = Workers(self._runtime(artifacts, backend_served=Kind.JOB in served), _RECONCILERS, self._recorder)
         try:
             async with asyncio.TaskGroup() as working:
                 working.create_task(self._stopped(workers))
-                working.create_task(self._backend_changed(served=backend_served))
+                working.create_task(self._kinds_changed(served))
                 await lists.first()
                 self.health.waits_for(None)
                 workers.start(working, self._settings.workers)
@@ -170,10 +171,16 @@ class Operator:
             while not await self._is_served(kind):
                 await asyncio.sleep(_KINDS_SECONDS)
 
-    async def _backend_changed(self, *, served: bool) -> None:
-        while await self._is_served(Kind.JOB) is served:
+    async def _kinds_changed(self, served: frozenset[Kind]) -> None:
+        while not (changed := served ^ await self._served()):
             await asyncio.sleep(_BACKEND_SECONDS)
-        raise BackendChangedError(f"PyTorchJob {'was removed' if served else 'is served now'}")
+        names = ", ".join(f"{kind.kind} {'was removed' if kind in served else 'is served now'}" for kind in changed)
+        raise KindsChangedError(names)
+
+    async def _served(self) -> frozenset[Kind]:
+        """Of the kinds that may be missing. Without the right to see Workloads there are none."""
+        asked = [kind for kind in _MAY_BE_MISSING if kind is not Kind.WORKLOAD or self._settings.kueue.enabled]
+        return frozenset([kind for kind in asked if await self._is_served(kind)])
 
     async def _is_served(self, kind: Kind) -> bool:
         """As soon as the API server answers."""
@@ -202,7 +209,7 @@ async def run(settings: Settings, kubeconfig: str | None, identity: str) -> int:
             await operator.run()
     except* StoppedError as reason:
         log.info("operator ends", reason=_first(reason))
-    except* (LeaseLostError, WatchDeadError, BackendChangedError) as reason:
+    except* (LeaseLostError, WatchDeadError, KindsChangedError) as reason:
         log.warning("operator ends", reason=_first(reason))
         code = 1
     finally:

@@ -178,7 +178,22 @@ class PodRecord(Meta):
         return next((c for c in self.containers if c.name == name and not c.init), None)
 
 
-Record = ExperimentRecord | TrialRecord | JobRecord | PodRecord
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadRecord(Meta):
+    """Kueue's Workload: a job's place in a queue."""
+
+    KIND: ClassVar[Kind] = Kind.WORKLOAD
+
+    active: bool
+    """`spec.active`: a Workload that is not waits for somebody."""
+    conditions: tuple[ConditionRecord, ...]
+
+    def condition(self, type_: str) -> ConditionRecord | None:
+        """The condition of that type, if it is there."""
+        return next((c for c in self.conditions if c.type == type_), None)
+
+
+Record = ExperimentRecord | TrialRecord | JobRecord | PodRecord | WorkloadRecord
 
 
 def record_of(kind: Kind, body: Body) -> Record:
@@ -197,6 +212,8 @@ def record_of(kind: Kind, body: Body) -> Record:
             return _job(meta, spec, status)
         case Kind.POD:
             return _pod(meta, body["metadata"], spec, status)
+        case Kind.WORKLOAD:
+            return WorkloadRecord(**meta, active=spec.get("active") is not False, conditions=_conditions(status))
 
 
 def _meta(metadata: Body) -> dict[str, Any]:

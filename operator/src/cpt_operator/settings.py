@@ -115,6 +115,13 @@ class Caps(Model):
     """Of all attempts at once; unlimited when absent."""
 
 
+class Kueue(Model):
+    """The queues of `scheduling.queueName`."""
+
+    enabled: bool = False
+    """Whether to watch its Workloads, which say why an attempt waits."""
+
+
 class Settings(Model):
     """The whole file."""
 
@@ -132,6 +139,8 @@ class Settings(Model):
     """Allow-lists."""
     caps: Caps = Caps()
     """Limits."""
+    kueue: Kueue = Kueue()
+    """What is seen of Kueue."""
     profiles: Mapping[Name, Profile] = Field(default_factory=dict)
     """By name, for `resources.profile`."""
     defaults: Resources = Resources(

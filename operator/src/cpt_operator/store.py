@@ -20,9 +20,9 @@ from itertools import count
 from typing import TypeVar
 
 from cpt_operator.kinds import Key, Kind
-from cpt_operator.records import ExperimentRecord, JobRecord, PodRecord, Record, TrialRecord
+from cpt_operator.records import ExperimentRecord, JobRecord, PodRecord, Record, TrialRecord, WorkloadRecord
 
-R = TypeVar("R", ExperimentRecord, TrialRecord, JobRecord, PodRecord)
+R = TypeVar("R", ExperimentRecord, TrialRecord, JobRecord, PodRecord, WorkloadRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,10 @@ class Store:
     def pods_of(self, job_uid: str) -> list[PodRecord]:
         """The pods that a job controls, by name."""
         return self._owned(PodRecord, job_uid)
+
+    def workload_of(self, job_uid: str) -> WorkloadRecord | None:
+        """A job's place in Kueue's queue; the newest, should there be several."""
+        return max(self._owned(WorkloadRecord, job_uid), key=lambda record: record.created, default=None)
 
     def trials_with_digest(self, namespace: str, digest: str) -> list[TrialRecord]:
         """The trials of a namespace with that digest, oldest first."""

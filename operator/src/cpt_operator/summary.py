@@ -236,11 +236,17 @@ _WORTH_A_WORD = frozenset(
 
 def _troubles(view: ExperimentView) -> list[str]:
     """The first trial that does not go on by itself, in words."""
-    found = [c for c in view.family.open if c.standing.is_stalled or c.standing.reason in _WORTH_A_WORD]
+    found = [c for c in view.family.open if c.standing.is_stalled or _is_worth_a_word(c)]
     if not found:
         return []
     others = f" (and {len(found) - 1} others)" if len(found) > 1 else ""
     return [f"{found[0].name}: {reason_of(found[0].status)}: {message_of(found[0].status)}{others}"]
+
+
+def _is_worth_a_word(child: TrialRecord) -> bool:
+    """An attempt that is queued waits for the cluster's queue, which says why; other trials wait for places of ours."""
+    standing = child.standing
+    return standing.reason in _WORTH_A_WORD or (standing.is_at_work and standing.reason == Reason.QUEUED)
 
 
 CHECKS: tuple[Callable[[ExperimentView], State | None], ...] = (  # the first counts; the order has its own test

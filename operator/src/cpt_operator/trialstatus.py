@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,8 +51,17 @@ def _conditions(view: TrialView, verdict: Verdict, now: str) -> tuple[Condition,
     old = next((c for c in before if c.type == ConditionType.SUCCEEDED), None)
     if old and old.status == "Unknown" and old.reason == verdict.reason:
         # a cause keeps its first words, which say most: each change would be a write and an event
-        message = old.message
+        message = message if _has_queue_news(view, old.message, message) else old.message
     return trial_conditions(verdict.phase, verdict.reason, message, before, view.record.generation, now)
+
+
+def _has_queue_news(view: TrialView, old: str, new: str) -> bool:
+    """A queue goes from one cause to another; that it counts other numbers now is no news."""
+    held = view.observation is not None and view.observation.suspended
+    return held and _NUMBER.sub("", old) != _NUMBER.sub("", new)
+
+
+_NUMBER = re.compile(r"[0-9]+")
 
 
 def _waits_on(view: TrialView, record: Attempts, verdict: Verdict) -> bool:

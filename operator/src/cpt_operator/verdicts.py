@@ -48,6 +48,9 @@ class Verdict:
     """Unasked."""
 
 
+_NEEDS_SOMEBODY = frozenset({Reason.QUEUE_DEACTIVATED, Reason.QUEUE_STUCK})
+"""Of what keeps an attempt's pods from running: nobody but a person will end it."""
+
 Check = Callable[[TrialView, Attempts], Verdict | None]
 
 
@@ -72,9 +75,8 @@ def at_work(view: TrialView, record: Attempts) -> Verdict | None:
             return None  # its spec changed since, or an input vanished: the checks below say so
         return Verdict(Phase.RUNNING, Reason.STARTING, f"attempt {attempt.number} is being created", create=True)
     if seen.trouble:
-        return Verdict(
-            Phase.QUEUED, seen.trouble.reason, seen.trouble.message, look_again_seconds=seen.look_again_seconds
-        )
+        phase = Phase.STUCK if seen.trouble.reason in _NEEDS_SOMEBODY else Phase.QUEUED
+        return Verdict(phase, seen.trouble.reason, seen.trouble.message, look_again_seconds=seen.look_again_seconds)
     if view.forbidden:
         return Verdict(Phase.QUEUED, Reason.POD_FORBIDDEN, view.forbidden, look_again_seconds=seen.look_again_seconds)
     if attempt.running_time is not None:

@@ -25,7 +25,7 @@ import structlog
 from cpt_operator.apiserver import ApiError, ApiServer, Expired
 from cpt_operator.intake import Intake
 from cpt_operator.kinds import Kind
-from cpt_operator.records import Record, record_of
+from cpt_operator.records import Record, WorkloadRecord, record_of
 
 log = structlog.get_logger()
 
@@ -82,10 +82,13 @@ def _handler(kind: Kind, intake: Intake) -> Any:
 
 def _record(kind: Kind, body: Any) -> Record | None:
     try:
-        return record_of(kind, body)
+        record = record_of(kind, body)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         log.error("object not understood", kind=kind.kind, metadata=body.get("metadata"), error=repr(error))
         return None
+    # Workloads carry no label of ours by which the API server could leave out those of other frameworks
+    is_foreign = isinstance(record, WorkloadRecord) and record.owner_kind != Kind.JOB.kind
+    return None if is_foreign else record
 
 
 class _NothingRemembered(kopf.DiffBaseStorage):

@@ -328,6 +328,20 @@ class TestEnd:
         assert seen.trouble
         assert seen.trouble.reason is Reason.QUEUED
 
+    @pytest.mark.parametrize(
+        "pod",
+        [
+            pytest.param(make_pod(exit_(143), deleting=100), id="ended"),
+            pytest.param(make_pod(deleting=-1), id="grace has passed"),
+            pytest.param(make_pod(exit_(143), phase="Failed"), id="failed"),
+            pytest.param(make_pod(disruption="DeletionByTaintManager", deleting=100), id="node gone"),
+        ],
+    )
+    def test_how_its_pods_end_meanwhile(self, pod: PodRecord) -> None:
+        """Is the queue's doing, and no end of the attempt."""
+        seen = look(make_job(suspend=True), pod, deadline_seconds=10)
+        assert (seen.end, seen.suspended) == (None, True)
+
     def test_deleted_job(self) -> None:
         """Foreground deletion: its pods are on their way out."""
         seen = look(make_job(metadata={"deletionTimestamp": rfc3339.text(START)}), make_pod())

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from cpt_api.trial import Attempt, Resources, TrialDocument
 from cpt_operator.attempts import End
 from cpt_operator.plan.types import Finding
-from cpt_operator.records import JobRecord, PodRecord, TrialRecord
+from cpt_operator.records import JobRecord, PodRecord, TrialRecord, WorkloadRecord
 from cpt_operator.settings import Settings
 
 
@@ -72,6 +72,12 @@ class Backend(Protocol):
         """The manifest of the attempt's job. Raises SpecTooLargeError."""
 
     def observe(
-        self, job: JobRecord, pods: Sequence[PodRecord], attempt: Attempt, limits: Limits, now: datetime
+        self,
+        job: JobRecord,
+        pods: Sequence[PodRecord],
+        attempt: Attempt,
+        limits: Limits,
+        now: datetime,
+        workload: WorkloadRecord | None = None,
     ) -> Observation:
-        """The attempt's present state."""
+        """The attempt's present state. `workload` is what its queue says, where that is known."""

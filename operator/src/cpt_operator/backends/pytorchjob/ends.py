@@ -5,6 +5,7 @@ Checks are asked in order, and the first that finds an end wins:
     a pod exits with 4, its peers with 210 (they lost it)      DataError: who says most counts
     a node is gone, its pod is being deleted for ever          NodeLost: not waited for
     a pod was deleted by hand, the job has made another one    PodLost: the new one would begin alone
+    a queue suspends the job, its pods exit with 143           no end: the attempt goes on when pods return
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from cpt_api.conditions import Reason
 from cpt_api.exits import ExitCode
 from cpt_operator import rfc3339
 from cpt_operator.attempts import PERMANENT, End, exited
+from cpt_operator.backends.pytorchjob.queueing import execution_time_over
 from cpt_operator.backends.pytorchjob.view import NODE_GONE, View, is_true, main_of, trouble_of
 from cpt_operator.records import ContainerRecord, PodRecord
 
@@ -68,7 +70,7 @@ def pod_deleted(view: View) -> End | None:
 
 def pod_gone(view: View) -> End | None:
     """All pods were running once, and now one is missing or is another: the job re-creates what is missing."""
-    if view.attempt.running_time is None or view.job.suspended:
+    if view.attempt.running_time is None:
         return None
     if len(view.pods) < view.wanted:
         return End(Reason.POD_LOST, f"{view.wanted - len(view.pods)} of {view.wanted} pods are gone")
@@ -80,12 +82,7 @@ def pod_gone(view: View) -> End | None:
 def not_started(view: View) -> End | None:
     """It holds a node and does not start. An attempt that holds nothing may wait as long as the cluster is full."""
     held = [pod for pod in view.pods if pod.node]
-    if (
-        view.attempt.running_time is not None
-        or view.job.suspended
-        or not held
-        or view.starting_seconds < view.limits.start_seconds
-    ):
+    if view.attempt.running_time is not None or not held or view.starting_seconds < view.limits.start_seconds:
         return None
     trouble = trouble_of(view)
     why = f"{trouble.reason}: {trouble.message}" if trouble else "no reason is known; see `kubectl describe pod`"
@@ -105,6 +102,7 @@ def deadline_exceeded(view: View) -> End | None:
 
 ENDS: tuple[Callable[[View], End | None], ...] = (
     job_succeeded,  # nothing after it matters
+    execution_time_over,
     node_lost,  # before the exit codes that its peers made of it
     pod_failed,  # before the job's own condition, which has no exit code
     pod_deleted,
@@ -114,6 +112,14 @@ ENDS: tuple[Callable[[View], End | None], ...] = (
     not_started,
     deadline_exceeded,
 )
+_OF_PODS = frozenset({node_lost, pod_failed, pod_deleted, pod_gone, not_started, deadline_exceeded})
+"""Not asked while the job is suspended: then it is a queue that took the pods away, and the attempt goes on later."""
+
+
+def end_of(view: View) -> End | None:
+    """The first end that a check finds."""
+    checks = (check for check in ENDS if not (view.job.suspended and check in _OF_PODS))
+    return next((end for check in checks if (end := check(view)) is not None), None)
 
 
 def _failed(pod: PodRecord) -> End | None:

@@ -8,8 +8,9 @@ from datetime import datetime
 from cpt_api.trial import Attempt
 from cpt_operator import rfc3339
 from cpt_operator.backends import Limits, Observation
-from cpt_operator.backends.pytorchjob.ends import ENDS
+from cpt_operator.backends.pytorchjob.ends import end_of
 from cpt_operator.backends.pytorchjob.manifest import GPUS_ANNOTATION
+from cpt_operator.backends.pytorchjob.queueing import queue_trouble, seconds_to_stuck
 from cpt_operator.backends.pytorchjob.view import (
     FORBIDDEN_SECONDS,
     UNSCHEDULABLE_SECONDS,
@@ -18,13 +19,20 @@ from cpt_operator.backends.pytorchjob.view import (
     trouble_of,
     unscheduled_seconds,
 )
-from cpt_operator.records import JobRecord, PodRecord
+from cpt_operator.records import JobRecord, PodRecord, WorkloadRecord
 
 
-def observe(job: JobRecord, pods: Sequence[PodRecord], attempt: Attempt, limits: Limits, now: datetime) -> Observation:
-    """The attempt's present state."""
-    view = View(job=job, pods=pods, attempt=attempt, limits=limits, now=now)
-    end = next((end for check in ENDS if (end := check(view)) is not None), None)
+def observe(
+    job: JobRecord,
+    pods: Sequence[PodRecord],
+    attempt: Attempt,
+    limits: Limits,
+    now: datetime,
+    workload: WorkloadRecord | None = None,
+) -> Observation:
+    """The attempt's present state. `workload` is what its queue says, where that is known."""
+    view = View(job=job, pods=pods, attempt=attempt, limits=limits, now=now, workload=workload)
+    end = end_of(view)
     return Observation(
         end=end,
         job_finished=is_finished(job),
@@ -33,7 +41,7 @@ def observe(job: JobRecord, pods: Sequence[PodRecord], attempt: Attempt, limits:
         job_uid=job.uid,
         node=next((pod.node for pod in pods if pod.node), None),
         newest_pod=max((pod.created for pod in pods), default=None),
-        trouble=None if end else trouble_of(view),
+        trouble=None if end else queue_trouble(view) if job.suspended else trouble_of(view),
         missing_pods=0 if job.suspended else max(0, view.wanted - len(pods)),
         gpu_seconds=_gpu_seconds(view),
         look_again_seconds=None if end else min(_next_changes(view), default=None),
@@ -53,6 +61,8 @@ def _next_changes(view: View) -> Iterator[float]:
             yield view.limits.start_seconds - view.starting_seconds + 1
         if len(view.pods) < view.wanted:
             yield max(FORBIDDEN_SECONDS / 2, FORBIDDEN_SECONDS - view.starting_seconds) + 1
+    if (stuck_seconds := seconds_to_stuck(view)) is not None:
+        yield stuck_seconds + 1
     if view.limits.deadline_seconds is not None and view.attempt.running_time is not None:
         yield max(0.0, view.limits.deadline_seconds - view.seconds_since(view.attempt.running_time)) + 1
 

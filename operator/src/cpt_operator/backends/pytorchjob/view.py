@@ -12,7 +12,7 @@ from cpt_operator import rfc3339
 from cpt_operator.backends import Limits
 from cpt_operator.backends.pytorchjob.manifest import CONTAINER
 from cpt_operator.plan.types import Finding
-from cpt_operator.records import ContainerRecord, JobRecord, PodRecord
+from cpt_operator.records import ContainerRecord, JobRecord, PodRecord, WorkloadRecord
 
 NODE_GONE = frozenset({"DeletionByTaintManager", "DeletionByPodGC"})
 """Reasons of DisruptionTarget: nobody on the node will ever confirm the end."""
@@ -33,6 +33,8 @@ class View:
     attempt: Attempt
     limits: Limits
     now: datetime
+    workload: WorkloadRecord | None = None
+    """Its place in Kueue's queue, where that is known."""
 
     @property
     def wanted(self) -> int:
@@ -67,7 +69,7 @@ def may_still_save(pod: PodRecord) -> bool:
     return pod.phase in ("Pending", "Running") and not node_gone and not (main and main.exit_code is not None)
 
 
-def is_true(record: JobRecord | PodRecord, type_: str) -> bool:
+def is_true(record: JobRecord | PodRecord | WorkloadRecord, type_: str) -> bool:
     """Whether the condition of that type holds."""
     condition = record.condition(type_)
     return condition is not None and condition.status == "True"
@@ -85,8 +87,6 @@ def _is_up(pod: PodRecord) -> bool:
 
 def trouble_of(view: View) -> Finding | None:
     """Why its pods are not running."""
-    if view.job.suspended:
-        return Finding(Reason.QUEUED, "the queue has not admitted the attempt yet")
     for pod in view.pods:
         for container in pod.containers:
             text = f"pod {pod.name}: {container.waiting_reason}: {container.waiting_message or ''}"

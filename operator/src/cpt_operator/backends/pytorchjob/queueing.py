@@ -1,0 +1,82 @@
+"""What Kueue says of an attempt that it holds back: its Workload, whose conditions are looked up by type.
+
+    nothing is known of a Workload             Queued: the queue has not admitted the attempt yet
+    QuotaReserved is False                     Queued, in Kueue's own words: "… insufficient unused quota for …"
+    spec.active is false                       QueueDeactivated: stays so until somebody acts
+    Admitted for 5 min, the job suspended      QueueStuck: Kueue has lost it
+    deactivated because its time was over      DeadlineExceeded: an end like that of our own deadline
+
+A Workload is seen only where the chart's `kueue.enabled` is true.
+"""
+
+from __future__ import annotations
+
+from cpt_api.conditions import Reason
+from cpt_operator.attempts import End
+from cpt_operator.backends.pytorchjob.view import View, is_true
+from cpt_operator.kinds import TRIAL_LABEL
+from cpt_operator.plan.types import Finding
+from cpt_operator.records import WorkloadRecord
+
+STUCK_SECONDS = 300
+"""Kueue resumes a job within seconds of admitting its Workload."""
+_TIME_OVER = "MaximumExecutionTimeExceeded"
+"""In Kueue's reasons, alone or behind the word Deactivated."""
+
+
+def queue_trouble(view: View) -> Finding:
+    """Why a suspended attempt is."""
+    workload = view.workload
+    if workload is None:
+        return Finding(Reason.QUEUED, "the queue has not admitted the attempt yet")
+    if not workload.active:
+        return Finding(Reason.QUEUE_DEACTIVATED, _deactivated(view, workload))
+    if seconds_to_stuck(view) == 0:
+        return Finding(
+            Reason.QUEUE_STUCK,
+            f"Kueue admitted Workload {workload.name} more than {STUCK_SECONDS} s ago and has not resumed PyTorchJob "
+            f"{view.job.name}: look into Kueue's log, then `kubectl cpt retry {_trial(view)}`",
+        )
+    return Finding(Reason.QUEUED, _words(workload))
+
+
+def seconds_to_stuck(view: View) -> float | None:
+    """How long an admitted attempt may still stay suspended; None when it is not both."""
+    admitted = view.workload.condition("Admitted") if view.workload and view.workload.active else None
+    if admitted is None or admitted.status != "True" or not view.job.suspended:
+        return None
+    return max(0.0, STUCK_SECONDS - view.seconds_since(admitted.last_transition_time))
+
+
+def execution_time_over(view: View) -> End | None:
+    """Kueue has counted the time of all its pods, also of those before a preemption, and took them away for good."""
+    workload = view.workload
+    if workload is None or workload.active or not view.job.suspended:
+        return None
+    told = [c for type_ in ("Evicted", "DeactivationTarget") if (c := workload.condition(type_)) is not None]
+    over = next((c for c in told if c.status == "True" and c.reason.endswith(_TIME_OVER)), None)
+    return End(Reason.DEADLINE_EXCEEDED, f"Kueue: {over.message}") if over else None
+
+
+def _deactivated(view: View, workload: WorkloadRecord) -> str:
+    evicted = workload.condition("Evicted")
+    why = f" ({evicted.message})" if evicted and is_true(workload, "Evicted") and evicted.message else ""
+    return (
+        f"Workload {workload.name} is deactivated{why}, and Kueue leaves it alone: `kubectl cpt retry {_trial(view)}` "
+        "makes the trial anew, or set the Workload's spec.active to true; it goes on from its last checkpoint"
+    )
+
+
+def _words(workload: WorkloadRecord) -> str:
+    reserved = workload.condition("QuotaReserved")
+    if reserved is None:
+        return f"Kueue has not looked at Workload {workload.name} yet"
+    if reserved.status == "True":
+        admitted = workload.condition("Admitted")
+        why = f": {admitted.message}" if admitted and admitted.status != "True" and admitted.message else ""
+        return f"Kueue has reserved quota for Workload {workload.name}{why}"
+    return f"Kueue: {reserved.message}"
+
+
+def _trial(view: View) -> str:
+    return view.job.labels.get(TRIAL_LABEL) or view.job.owner_name or ""
