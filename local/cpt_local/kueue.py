@@ -68,31 +68,22 @@ def _configuration(serving: Serving, health_port: int) -> dict[str, Any]:
 
 def _objects(components: Path, serving: Serving) -> list[Mapping[str, Any]]:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    converted = {name for file in _files(components / "crd/patches") for name in _names(file)}
-    definitions = [document for file in _files(components / "crd/bases") for document in _documents(file)]
-    conversion = {d["metadata"]["name"]: d["spec"] for f in _files(components / "crd/patches") for d in _documents(f)}
+    patches = _documents(*sorted((components / "crd/patches").glob("webhook_in_*.yaml")))
+    conversions = {patch["metadata"]["name"]: patch["spec"] for patch in patches}
+    definitions = _documents(*sorted((components / "crd/bases").glob("*.yaml")))
     for definition in definitions:
-        definition["spec"] |= conversion.get(definition["metadata"]["name"], {})
-    addressed = [webhooks.addressed(d, serving) if d["metadata"]["name"] in converted else d for d in definitions]
-    configurations = [_kept(document) for document in _documents(components / "webhook/manifests.yaml")]
+        definition["spec"] |= conversions.get(definition["metadata"]["name"], {})
+    configurations = map(_kept, _documents(components / "webhook/manifests.yaml"))
     return [
         namespace,
         webhooks.secret(_SECRET, NAMESPACE, serving),
-        *addressed,
+        *(webhooks.addressed(d, serving) if "conversion" in d["spec"] else d for d in definitions),
         *(webhooks.addressed(configuration, serving) for configuration in configurations),
     ]
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.yaml"))
-
-
-def _names(file: Path) -> list[str]:
-    return [document["metadata"]["name"] for document in _documents(file)]
-
-
-def _documents(file: Path) -> list[dict[str, Any]]:
-    return [document for document in yaml.load_all(file.read_text(), Loader=yaml.CSafeLoader) if document]
+def _documents(*files: Path) -> list[dict[str, Any]]:
+    return [one for file in files for one in yaml.load_all(file.read_text(), Loader=yaml.CSafeLoader) if one]
 
 
 def _kept(configuration: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from chart import CHART, helm
 from cpt_api.model import Model
 from cpt_api.sentences import descriptions
 from cpt_api.trial import Resources
-from cpt_operator.settings import Allowed, ArtifactStore, Caps, Profile, Settings, Toleration
+from cpt_operator.settings import Allowed, ArtifactStore, Caps, Kueue, Profile, Settings, Toleration
 
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -67,9 +67,10 @@ def test_structures_are_the_operators(schema: dict[str, Any], model: type[Model]
 
 
 def test_groups_are_the_operators() -> None:
-    """Every allow-list, cap and address of the store can be set, and no other."""
+    """Every allow-list, cap, queue setting and address of the store can be set, and no other."""
     assert set(TRIALS["allowed"]["properties"]) == set(descriptions(Allowed))
     assert set(TRIALS["caps"]["properties"]) == set(descriptions(Caps))
+    assert set(SCHEMA["properties"]["kueue"]["properties"]) == set(descriptions(Kueue))
     store = set(SCHEMA["properties"]["artifactStore"]["properties"])
     assert store == set(descriptions(ArtifactStore)) | {"credentialsSecret"}
 
@@ -78,7 +79,7 @@ def test_defaults_are_the_operators() -> None:
     """A value that is left alone means the same in the chart and in the settings' file."""
     written = {**DEFAULTS["trials"], "trainerImage": DEFAULTS["trials"]["image"], "lease": {"namespace": "x"}}
     del written["image"]
-    chart = Settings.model_validate({**written, "artifactStore": {"bucket": "cpt"}})
+    chart = Settings.model_validate({**written, "kueue": DEFAULTS["kueue"], "artifactStore": {"bucket": "cpt"}})
     plain = Settings.model_validate(
         {"artifactStore": {"bucket": "cpt"}, "trainerImage": chart.trainer_image, "lease": {"namespace": "x"}}
     )

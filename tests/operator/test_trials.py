@@ -56,6 +56,23 @@ def last(world: World, name: str = "look") -> Any:
     return world.trial(name).attempts.last[-1]
 
 
+def hold(world: World) -> None:
+    """A queue suspends the first attempt of `look`."""
+    world.change(Kind.JOB, "look-1", lambda spec: spec["runPolicy"].update(suspend=True))
+
+
+def say(world: World, words: str, *, active: bool = True) -> None:
+    """Kueue says that of the attempt."""
+    owner = {"kind": "PyTorchJob", "name": "look-1", "uid": world.jobs()[0].uid, "controller": True}
+    condition = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": words}
+    body = {
+        "metadata": {"namespace": NAMESPACE, "name": "pytorchjob-look-1", "ownerReferences": [owner]},
+        "spec": {"active": active},
+        "status": {"conditions": [condition]},
+    }
+    world.put(Kind.WORKLOAD, body)
+
+
 def status_writes(world: World) -> int:
     return sum(verb == "status" and key.kind is Kind.TRIAL for verb, key in world.writes)
 
@@ -456,6 +473,38 @@ class TestCauses:
         world.pod(job, back_off)
         await world.settle(60)
         assert status_writes(world) == before
+
+    async def test_a_queue_that_counts_writes_once(self) -> None:
+        """Kueue's words are told when they are other ones, not when they only count other numbers."""
+        world = make_world()
+        await world.settle()
+        hold(world)
+        for words, want_writes in (("1 more needed", 1), ("2 more needed", 0), ("LocalQueue x doesn't exist", 1)):
+            before = status_writes(world)
+            say(world, words)
+            await world.settle(60)
+            assert status_writes(world) - before == want_writes
+        assert message(world) == "Kueue: LocalQueue x doesn't exist"
+
+    async def test_a_deactivated_workload(self) -> None:
+        """The trial is stalled until somebody acts; there is an event, and no further attempt meanwhile."""
+        world, job = await running()
+        hold(world)
+        say(world, "The workload is deactivated", active=False)
+        await world.settle(600)
+        assert succeeded(world) == ("Unknown", "QueueDeactivated")
+        assert world.condition(Kind.TRIAL, "look", "Stalled")
+        assert [event[1] for event in world.events].count("QueueDeactivated") == 1
+        assert last(world).completion_time is None
+        (pod,) = [key for key in world.objects if key.kind is Kind.POD]
+        world.remove(pod)
+        say(world, "Quota reserved")
+        world.change(Kind.JOB, "look-1", lambda spec: spec["runPolicy"].update(suspend=False))
+        await world.settle()
+        world.start_pods(job)
+        await world.settle()
+        assert succeeded(world) == ("Unknown", "Running")
+        assert last(world).number == 1
 
     async def test_pods_that_may_not_be_created(self) -> None:
         """Quota speaks in events of the job only."""

@@ -342,6 +342,10 @@ class TestEnd:
         seen = look(make_job(suspend=True), pod, deadline_seconds=10)
         assert (seen.end, seen.suspended) == (None, True)
 
+    def test_a_pod_that_is_not_yet_taken_away(self) -> None:
+        """Does not run on behalf of the attempt any more."""
+        assert not look(make_job(suspend=True), make_pod()).all_running
+
     def test_deleted_job(self) -> None:
         """Foreground deletion: its pods are on their way out."""
         seen = look(make_job(metadata={"deletionTimestamp": rfc3339.text(START)}), make_pod())

@@ -91,6 +91,18 @@ class TestQueued:
                 "Kueue has reserved quota for Workload pytorchjob-look-1-a1b2c: waits for a check",
                 id="admission check",
             ),
+            pytest.param(
+                make_workload(
+                    ("Evicted", "True", "Preempted", "(UID …)"), ("QuotaReserved", "False", "Pending", PENDING)
+                ),
+                f"Kueue took its pods away (Preempted): {PENDING}",
+                id="preempted",
+            ),
+            pytest.param(
+                make_workload(("Evicted", "False", "x", "Previously"), ("QuotaReserved", "False", "Pending", PENDING)),
+                f"Kueue: {PENDING}",
+                id="preempted once",
+            ),
         ],
     )
     def test_words(self, workload: WorkloadRecord | None, want: str) -> None:
@@ -107,15 +119,11 @@ class TestDeactivated:
 
     def test_what_to_do(self) -> None:
         """Kueue's reason, and both ways on."""
-        evicted = (
-            "Evicted",
-            "True",
-            "DeactivatedDueToRequeuingLimitExceeded",
-            "exceeding the maximum number of re-queuing",
-        )
+        cause = "due to exceeding the maximum number of re-queuing retries"
+        evicted = ("Evicted", "True", "DeactivatedDueToX", f"The workload is deactivated {cause}")
         reason, message = trouble(make_workload(evicted, active=False))
         assert reason is Reason.QUEUE_DEACTIVATED
-        assert "exceeding the maximum number of re-queuing" in message
+        assert message.startswith(f"Workload pytorchjob-look-1-a1b2c is deactivated {cause}, and Kueue")
         assert "`kubectl cpt retry look`" in message
         assert "spec.active to true" in message
 

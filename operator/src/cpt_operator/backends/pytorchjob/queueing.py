@@ -2,6 +2,7 @@
 
     nothing is known of a Workload             Queued: the queue has not admitted the attempt yet
     QuotaReserved is False                     Queued, in Kueue's own words: "… insufficient unused quota for …"
+    and Evicted is True                        the same, and that its pods were taken away (Preempted)
     spec.active is false                       QueueDeactivated: stays so until somebody acts
     Admitted for 5 min, the job suspended      QueueStuck: Kueue has lost it
     deactivated because its time was over      DeadlineExceeded: an end like that of our own deadline
@@ -20,6 +21,8 @@ from cpt_operator.records import WorkloadRecord
 
 STUCK_SECONDS = 300
 """Kueue resumes a job within seconds of admitting its Workload."""
+_DEACTIVATED = "The workload is deactivated"
+"""What Kueue says of it, before the cause."""
 _TIME_OVER = "MaximumExecutionTimeExceeded"
 """In Kueue's reasons, alone or behind the word Deactivated."""
 
@@ -60,7 +63,7 @@ def execution_time_over(view: View) -> End | None:
 
 def _deactivated(view: View, workload: WorkloadRecord) -> str:
     evicted = workload.condition("Evicted")
-    why = f" ({evicted.message})" if evicted and is_true(workload, "Evicted") and evicted.message else ""
+    why = evicted.message.removeprefix(_DEACTIVATED) if evicted and is_true(workload, "Evicted") else ""
     return (
         f"Workload {workload.name} is deactivated{why}, and Kueue leaves it alone: `kubectl cpt retry {_trial(view)}` "
         "makes the trial anew, or set the Workload's spec.active to true; it goes on from its last checkpoint"
@@ -75,7 +78,9 @@ def _words(workload: WorkloadRecord) -> str:
         admitted = workload.condition("Admitted")
         why = f": {admitted.message}" if admitted and admitted.status != "True" and admitted.message else ""
         return f"Kueue has reserved quota for Workload {workload.name}{why}"
-    return f"Kueue: {reserved.message}"
+    evicted = workload.condition("Evicted")
+    took_away = f"Kueue took its pods away ({evicted.reason})" if evicted and is_true(workload, "Evicted") else "Kueue"
+    return f"{took_away}: {reserved.message}"
 
 
 def _trial(view: View) -> str:

@@ -43,8 +43,8 @@ class View:
 
     @property
     def all_running(self) -> bool:
-        """Whether every one of them runs, or has ended well."""
-        return len(self.pods) >= self.wanted and all(map(_is_up, self.pods))
+        """Whether every one of them runs, or has ended well. What a queue is about to take away counts no more."""
+        return not self.job.suspended and len(self.pods) >= self.wanted and all(map(_is_up, self.pods))
 
     def seconds_since(self, time: str | None) -> float:
         """0 when there is no such time."""
