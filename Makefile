@@ -48,7 +48,7 @@ evaluation-data: setup
 test: check programs evaluation-data ## everything that CI runs
 	$(BIN)/pytest --numprocesses 3 --no-loadscope-reorder
 
-test-slow: setup evaluation-data ## what takes half an hour more: scores of a real model against the reference
+test-slow: setup evaluation-data ## what takes half an hour more: scores of a real model against the reference, the real Kueue
 	PYTHONPATH=tests $(BIN)/python -m smollm2
 	$(BIN)/pytest -m slow
 

@@ -34,7 +34,7 @@ from cpt_operator.kinds import Kind
 QUEUE = "small"
 URGENT = "urgent"
 """A PriorityClass of pods, which Kueue takes for the Workload's."""
-_START_SECONDS = 90
+_START_SECONDS = 240
 _POLL_SECONDS = 0.1
 _KUBEFLOW = "kubeflow"
 _CERTIFICATES = Path("/tmp/k8s-webhook-server")

@@ -209,6 +209,30 @@ async def test_deactivated_and_activated(team: Team) -> None:
     assert (await _status(team, "off"))["attempts"]["total"] == 1
 
 
+async def test_admitted_again_too_soon(team: Team) -> None:
+    """Its former pods have not gone: the training-operator takes their end for the job's. The next attempt is free."""
+    holding = Holding()
+    with operator(team):
+        async with pods_run(team, holding) as node:
+            await team.create(Kind.TRIAL, "off", look("off"))
+            await until_reason(team, "off", "Running")
+            node.lingers = True
+            await _activate(team, "off-1", active=False)
+            await until_reason(team, "off", "QueueDeactivated", type_="Stalled")
+            await _activate(team, "off-1", active=True)
+
+            async def again() -> bool:
+                return await team.get(Kind.JOB, "off-2") is not None
+
+            await team.until(again)
+            node.lingers = False
+            holding.may_end.add("off")
+            await until_reason(team, "off", "Completed")
+    attempts = (await _status(team, "off"))["attempts"]
+    assert (attempts["total"], attempts.get("fruitless", 0)) == (2, 0)
+    assert attempts["last"][0]["cause"] == "Terminated"
+
+
 async def test_kueue_counts_the_time(team: Team) -> None:
     """An attempt that Kueue ends for its time is one whose deadline is over: it is counted, and the next one begins."""
     with operator(team):
@@ -219,18 +243,80 @@ async def test_kueue_counts_the_time(team: Team) -> None:
     assert first["cause"] == "DeadlineExceeded"
 
 
+IN_QUEUE: dict[str, Any] = TINY | {
+    "scheduling": {"queueName": QUEUE, "cpuQueueName": QUEUE},
+    "resources": {"cpu": "1"},
+}
+
+
 async def test_an_experiment_in_a_queue(team: Team) -> None:
-    """All its trials go through a queue that holds one of them at a time; deleted, it leaves no Workload."""
-    changes = TINY | {"scheduling": {"queueName": QUEUE, "cpuQueueName": QUEUE}, "resources": {"cpu": "1"}}
+    """It says in Kueue's words what it waits for, and all its trials go through; deleted, it leaves no Workload."""
+    holding = Holding()
     with operator(team):
-        async with pods_run(team):
-            await team.apply("sweep", make_experiment(**changes))
+        async with pods_run(team, holding) as node:
+            await team.create(Kind.TRIAL, "other", look("other"))
+            await until_reason(team, "other", "Running")
+            await team.apply("sweep", make_experiment(**IN_QUEUE))
+
+            async def told() -> bool:
+                ready = await team.condition(Kind.EXPERIMENT, "sweep", "Ready")
+                return ready.get("reason") == "Queued" and "insufficient unused quota" in ready["message"]
+
+            await team.until(told)
+            node.commit = commits
             await team.until_reason("Completed", seconds=120)
-            queued = {b["spec"]["queueName"] for b in await team.bodies(Kind.WORKLOAD)}
-            assert queued == {QUEUE}
+            assert {body["spec"]["queueName"] for body in await team.bodies(Kind.WORKLOAD)} == {QUEUE}
             await team.delete(Kind.EXPERIMENT, "sweep")
+            await team.delete(Kind.TRIAL, "other")
             await until_gone(team, Kind.WORKLOAD)
     assert set(team.made(Kind.JOB).values()) == {1}
+
+
+async def test_an_experiment_that_kueue_has_given_up(team: Team) -> None:
+    """It is stalled as its trial is, and `retry` takes it up."""
+    holding = Holding()
+    with operator(team):
+        async with pods_run(team, holding) as node:
+            await team.apply("sweep", make_experiment(**IN_QUEUE))
+
+            async def at_work() -> bool:
+                return any(job.name.endswith("-1") for job in await team.jobs()) and bool(await team.bodies(Kind.POD))
+
+            await team.until(at_work)
+            (job,) = await team.jobs()
+            await _activate(team, job.name, active=False)
+            await team.until_reason("QueueDeactivated")
+            stalled = await team.condition(Kind.EXPERIMENT, "sweep", "Stalled")
+            assert stalled["status"] == "True"
+            assert "`kubectl cpt retry " in stalled["message"]
+            assert (await cpt(team, "retry", "sweep")).code == 0
+            node.commit = commits
+            await team.until_reason("Completed", seconds=120)
+
+
+async def test_more_than_the_queue_ever_has(team: Team) -> None:
+    """Two CPUs of a queue of one: Kueue's words say that waiting will not help."""
+    with operator(team):
+        await team.create(Kind.TRIAL, "wide", look("wide", resources={"cpu": "2"}))
+        await until_message(team, "wide", "maximum capacity")
+
+
+async def test_without_the_right_to_look(team: Team) -> None:
+    """The chart's default: the trial waits and goes on, and says only that its queue has not admitted it."""
+    with team.lab.operator(team.namespace):
+        async with pods_run(team):
+            await team.create(Kind.TRIAL, "lost", look("lost", "nowhere"))
+            await until_message(team, "lost", "the queue has not admitted the attempt yet")
+            await make_queue(team, "nowhere")
+            await until_reason(team, "lost", "Completed")
+
+
+def test_rights(queues: Lab) -> None:
+    """No call was forbidden, and Workloads were listed and watched: not more than the chart grants."""
+    calls = queues.plane.audit(user="cpt-operator")
+    assert [event["requestURI"] for event in calls if event["responseStatus"]["code"] == 403] == []
+    places = [(event["objectRef"]["resource"], event["verb"]) for event in calls if "objectRef" in event]
+    assert {verb for resource, verb in places if resource == Kind.WORKLOAD.plural} == {"list", "watch"}
 
 
 async def _status(team: Team, trial: str) -> dict[str, Any]:

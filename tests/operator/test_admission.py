@@ -24,10 +24,13 @@ PIN = "@sha256:" + "a" * 64
 
 
 def make_trial(name: str, state: str = "", **meta: Any) -> TrialRecord:
-    """A record: `state` is a reason, or `at work`, or nothing yet."""
+    """A record: `state` is a reason, or `at work`, or `given up`, or nothing yet."""
     status: dict[str, Any] = {}
     if state == "at work":
         status = {"attempts": {"last": [{"number": 1}]}}
+    elif state == "given up":
+        stalled = {"type": "Stalled", "status": "True", "reason": "QueueDeactivated", "message": ""}
+        status = {"attempts": {"last": [{"number": 1}]}, "conditions": [stalled]}
     elif state:
         status = {"conditions": [{"type": "Succeeded", "status": "Unknown", "reason": state, "message": ""}]}
     order = {"cpt.dev/order": name}
@@ -68,6 +71,10 @@ class TestPlaces:
     def test_who_waits_for_something_else_holds_no_place(self) -> None:
         """A trial without its inputs is not ahead."""
         assert place("c", {"a": "WaitingForInput", "b": "Retrying"}, 1)
+
+    def test_whom_a_queue_has_given_up_holds_no_place(self) -> None:
+        """Its attempt is open and has no pods; others go on meanwhile."""
+        assert place("b", {"a": "given up"}, 1)
 
     def test_who_is_being_recorded_counts(self) -> None:
         """Its write has not come back yet."""

@@ -117,13 +117,18 @@ def no_place(
     `is_starting` tells of attempts that are just being recorded, `is_in_line` of who waits for nothing but a place.
     """
     others = [sibling for sibling in siblings if sibling.uid != trial.uid]
-    at_work = sum(other.standing.is_at_work or is_starting(other.key) for other in others)
+    at_work = sum(_has_place(other) or is_starting(other.key) for other in others)
     if at_work >= places:
         return Finding(Reason.QUEUED, f"all {places} places of the experiment (parallelTrials) are taken")
     ahead = sum(place_of(other) < place_of(trial) and _waits(other, is_in_line) for other in others)
     if at_work + ahead >= places:
         return Finding(Reason.QUEUED, "trials that come earlier in the plan start first")
     return None
+
+
+def _has_place(trial: TrialRecord) -> bool:
+    """An attempt that a queue has given up has no pods, and shall not keep others from going on."""
+    return trial.standing.is_at_work and not trial.standing.is_stalled
 
 
 def no_gpus(
