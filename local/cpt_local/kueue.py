@@ -68,7 +68,8 @@ def _configuration(serving: Serving, health_port: int) -> dict[str, Any]:
 
 def _objects(components: Path, serving: Serving) -> list[Mapping[str, Any]]:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    patches = _documents(*sorted((components / "crd/patches").glob("webhook_in_*.yaml")))
+    (customization,) = _documents(components / "crd/kustomization.yaml")  # there are patches that it leaves out
+    patches = _documents(*(components / "crd" / patch["path"] for patch in customization["patches"]))
     conversions = {patch["metadata"]["name"]: patch["spec"] for patch in patches}
     definitions = _documents(*sorted((components / "crd/bases").glob("*.yaml")))
     for definition in definitions:

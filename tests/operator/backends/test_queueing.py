@@ -77,7 +77,7 @@ class TestQueued:
         ("workload", "want"),
         [
             pytest.param(None, "the queue has not admitted the attempt yet", id="not seen"),
-            pytest.param(make_workload(), "Kueue has not looked at Workload pytorchjob-look-1-a1b2c yet", id="new"),
+            pytest.param(make_workload(), "the queue has not admitted the attempt yet", id="new"),
             pytest.param(
                 make_workload(("QuotaReserved", "False", "Pending", PENDING)), f"Kueue: {PENDING}", id="quota"
             ),
@@ -88,7 +88,7 @@ class TestQueued:
             ),
             pytest.param(
                 make_workload(("Admitted", "False", "x", "waits for a check"), RESERVED),
-                "Kueue has reserved quota for Workload pytorchjob-look-1-a1b2c: waits for a check",
+                "Kueue has reserved quota: waits for a check",
                 id="admission check",
             ),
             pytest.param(

@@ -21,6 +21,8 @@ from cpt_operator.records import WorkloadRecord
 
 STUCK_SECONDS = 300
 """Kueue resumes a job within seconds of admitting its Workload."""
+_NOT_ADMITTED = "the queue has not admitted the attempt yet"
+"""Where Kueue has no words of its own: a step on the way that is over in a second would be a write of the status."""
 _DEACTIVATED = "The workload is deactivated"
 """What Kueue says of it, before the cause."""
 _TIME_OVER = "MaximumExecutionTimeExceeded"
@@ -31,7 +33,7 @@ def queue_trouble(view: View) -> Finding:
     """Why a suspended attempt is."""
     workload = view.workload
     if workload is None:
-        return Finding(Reason.QUEUED, "the queue has not admitted the attempt yet")
+        return Finding(Reason.QUEUED, _NOT_ADMITTED)
     if not workload.active:
         return Finding(Reason.QUEUE_DEACTIVATED, _deactivated(view, workload))
     if seconds_to_stuck(view) == 0:
@@ -73,11 +75,11 @@ def _deactivated(view: View, workload: WorkloadRecord) -> str:
 def _words(workload: WorkloadRecord) -> str:
     reserved = workload.condition("QuotaReserved")
     if reserved is None:
-        return f"Kueue has not looked at Workload {workload.name} yet"
+        return _NOT_ADMITTED
     if reserved.status == "True":
         admitted = workload.condition("Admitted")
-        why = f": {admitted.message}" if admitted and admitted.status != "True" and admitted.message else ""
-        return f"Kueue has reserved quota for Workload {workload.name}{why}"
+        waits = admitted and admitted.status != "True" and admitted.message
+        return f"Kueue has reserved quota: {admitted.message}" if admitted and waits else _NOT_ADMITTED
     evicted = workload.condition("Evicted")
     took_away = f"Kueue took its pods away ({evicted.reason})" if evicted and is_true(workload, "Evicted") else "Kueue"
     return f"{took_away}: {reserved.message}"
