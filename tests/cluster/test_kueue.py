@@ -250,10 +250,12 @@ IN_QUEUE: dict[str, Any] = TINY | {
 
 
 async def test_an_experiment_in_a_queue(team: Team) -> None:
-    """It says in Kueue's words what it waits for, and all its trials go through; deleted, it leaves no Workload."""
-    holding = Holding()
+    """It says in Kueue's words what it waits for, and all its trials go through; deleted, it leaves no Workload.
+
+    Small trials, such as Preflight, ask for no CPU and pass; Evaluate waits for another's.
+    """
     with operator(team):
-        async with pods_run(team, holding) as node:
+        async with pods_run(team, lambda document: None if document.name == "other" else commits(document)) as node:
             await team.create(Kind.TRIAL, "other", look("other"))
             await until_reason(team, "other", "Running")
             await team.apply("sweep", make_experiment(**IN_QUEUE))
