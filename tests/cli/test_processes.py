@@ -147,6 +147,17 @@ async def test_environments(lab: Lab, processes: Processes) -> None:
     assert servers[0] == servers[2] != servers[1]
 
 
+async def test_begun_at_once(lab: Lab, processes: Processes) -> None:
+    """They have one server, so torch is imported once."""
+    both = await asyncio.gather(*(fork(processes, lab, words_of(lab, LONG + n), str(n)) for n in range(2)))
+    try:
+        assert server_of(both[0]) == server_of(both[1])
+    finally:
+        for process in both:
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
 async def test_a_program_of_its_own(lab: Lab, processes: Processes) -> None:
     """What wants GPUs or several processes is no fork."""
     words = ["train", "--trial", "nowhere", "--store", "here"]

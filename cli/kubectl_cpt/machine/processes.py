@@ -59,6 +59,8 @@ class Processes:
     """What carries out a verb."""
     _servers: dict[frozenset[tuple[str, str]], _Server] = field(default_factory=dict, init=False)
     """By environment."""
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    """Trials that begin at once must find one server, not start one each."""
 
     async def start(self, words: Sequence[str], environment: Environment, log: Path, *, forks: bool) -> Process:
         """Output goes to the log. `forks`: it computes in one process, on CPUs."""
@@ -83,8 +85,9 @@ class Processes:
 
     async def _server(self, environment: Environment) -> _Server:
         key = frozenset(environment.items())
-        if key not in self._servers or self._servers[key].is_gone:
-            self._servers[key] = await _Server.start(environment, self.inherited)
+        async with self._turn:
+            if key not in self._servers or self._servers[key].is_gone:
+                self._servers[key] = await _Server.start(environment, self.inherited)
         return self._servers[key]
 
 
