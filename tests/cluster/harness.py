@@ -17,10 +17,10 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -381,42 +381,59 @@ class Kubelet:
             "spec": template["spec"],
         }
         made = await self.team.api.request("create", Kind.POD.path(self.team.namespace), body=pod)
-        await self._state(made["metadata"]["name"], "Running", {"running": {"startedAt": _time()}})
+        await set_pod_state(self.team, made["metadata"]["name"], "Running", {"running": {"startedAt": present_time()}})
 
     async def end(self, job: str, code: int, message: str = "") -> None:
         """The job's pods exit with `code`."""
         for body in await self.team.bodies(Kind.POD):
             if body["metadata"]["name"].startswith(f"{job}-"):
-                state = {"terminated": {"exitCode": code, "message": message, "finishedAt": _time()}}
-                await self._state(body["metadata"]["name"], "Failed" if code else "Succeeded", state)
+                state = {"terminated": {"exitCode": code, "message": message, "finishedAt": present_time()}}
+                await set_pod_state(self.team, body["metadata"]["name"], "Failed" if code else "Succeeded", state)
         await self.mark(job, "Failed" if code else "Succeeded")
 
     async def mark(self, job: str, condition: str) -> None:
         """The job's condition."""
         entry = {"type": condition, "status": "True", "reason": f"PyTorchJob{condition}", "message": ""}
-        status = {"conditions": [entry], "replicaStatuses": {}, "completionTime": _time()}
+        status = {"conditions": [entry], "replicaStatuses": {}, "completionTime": present_time()}
         operation = {"op": "add", "path": "/status", "value": status}
         await self.team.patch(Kind.JOB, job, operation, part="/status")
 
-    async def _state(self, pod: str, phase: str, state: dict[str, Any]) -> None:
-        container = {"name": "pytorch", "image": "", "imageID": "", "ready": True, "restartCount": 0, "state": state}
-        status = {"phase": phase, "startTime": _time(), "containerStatuses": [container]}
-        operation = {"op": "add", "path": "/status", "value": status}
-        await self.team.patch(Kind.POD, pod, operation, part="/status")
+
+class Node(Protocol):
+    """What plays a kubelet."""
+
+    team: Team
+
+    async def work(self) -> None:
+        """For ever."""
+
+
+N = TypeVar("N", bound=Node)
 
 
 @asynccontextmanager
-async def kubelet(team: Team, commit: Commit = commits) -> AsyncIterator[Kubelet]:
+async def at_work(node: N) -> AsyncIterator[N]:
     """It works while inside."""
-    node = Kubelet(team, commit)
     task = asyncio.create_task(node.work())
-    team.nodes.add(task)
+    node.team.nodes.add(task)
     try:
         yield node
     finally:
-        team.nodes.discard(task)
+        node.team.nodes.discard(task)
         task.cancel()
         await asyncio.wait([task])
+
+
+def kubelet(team: Team, commit: Commit = commits) -> AbstractAsyncContextManager[Kubelet]:
+    """It works while inside."""
+    return at_work(Kubelet(team, commit))
+
+
+async def set_pod_state(team: Team, pod: str, phase: str, state: dict[str, Any]) -> None:
+    """As a kubelet reports its one container."""
+    container = {"name": "pytorch", "image": "", "imageID": "", "ready": True, "restartCount": 0, "state": state}
+    status = {"phase": phase, "startTime": present_time(), "containerStatuses": [container]}
+    await team.patch(Kind.POD, pod, {"op": "add", "path": "/status", "value": status}, part="/status")
 
 
 def document_of(job: Mapping[str, Any]) -> TrialDocument:
@@ -426,7 +443,8 @@ def document_of(job: Mapping[str, Any]) -> TrialDocument:
     return TrialDocument.model_validate_json(text)
 
 
-def _time() -> str:
+def present_time() -> str:
+    """As objects write it."""
     from datetime import UTC, datetime
 
     return rfc3339.text(datetime.now(UTC))

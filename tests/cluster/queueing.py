@@ -13,8 +13,8 @@ import asyncio
 import os
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,11 @@ from typing import Any
 import yaml
 
 from cluster.controlplane import ControlPlane, daemon, free_port
-from cluster.harness import Commit, Team, commits
+from cluster.harness import Commit, Team, at_work, commits, present_time, set_pod_state
 from cpt_api.exits import ExitCode
 from cpt_api.layout import result_key
 from cpt_api.trial import TrialDocument
 from cpt_local import kueue, programs, webhooks
-from cpt_operator import rfc3339
 from cpt_operator.apiserver import ApiServer, Conflict, Gone, NameTaken
 from cpt_operator.kinds import Kind
 
@@ -197,7 +196,7 @@ class PodsRun:
         body = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target}
         path = f"{Kind.POD.path(self.team.namespace, name)}/binding"
         await self.team.api.request("create", path, body=body)
-        await self._state(name, "Running", {"running": {"startedAt": _time()}})
+        await set_pod_state(self.team, name, "Running", {"running": {"startedAt": present_time()}})
 
     async def _finish(self, name: str, document: TrialDocument) -> None:
         result = self.commit(document)
@@ -205,43 +204,25 @@ class PodsRun:
             return
         key = result_key(document.namespace, document.digest)
         await asyncio.to_thread(self.team.lab.store.put, key, result.to_dict())
-        await self._state(name, "Succeeded", {"terminated": {"exitCode": 0, "finishedAt": _time()}})
+        await set_pod_state(self.team, name, "Succeeded", {"terminated": {"exitCode": 0, "finishedAt": present_time()}})
 
     async def _leave(self, name: str, phase: str) -> None:
         if phase not in ("Succeeded", "Failed"):
             code = int(ExitCode.TERMINATED)
-            await self._state(name, "Failed", {"terminated": {"exitCode": code, "finishedAt": _time()}})
+            await set_pod_state(
+                self.team, name, "Failed", {"terminated": {"exitCode": code, "finishedAt": present_time()}}
+            )
             self.ended.add(name)
         elif not self.lingers:
             options = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
             await self.team.api.request("delete", Kind.POD.path(self.team.namespace, name), body=options)
 
-    async def _state(self, pod: str, phase: str, state: dict[str, Any]) -> None:
-        container = {"name": "pytorch", "image": "", "imageID": "", "ready": True, "restartCount": 0, "state": state}
-        status = {"phase": phase, "startTime": _time(), "containerStatuses": [container]}
-        await self.team.patch(Kind.POD, pod, {"op": "add", "path": "/status", "value": status}, part="/status")
 
-
-@asynccontextmanager
-async def pods_run(team: Team, commit: Commit = commits) -> AsyncIterator[PodsRun]:
+def pods_run(team: Team, commit: Commit = commits) -> AbstractAsyncContextManager[PodsRun]:
     """It works while inside."""
-    node = PodsRun(team, commit)
-    task = asyncio.create_task(node.work())
-    team.nodes.add(task)
-    try:
-        yield node
-    finally:
-        team.nodes.discard(task)
-        task.cancel()
-        await asyncio.wait([task])
+    return at_work(PodsRun(team, commit))
 
 
 def _document(pod: Mapping[str, Any]) -> TrialDocument:
     environment = pod["spec"]["containers"][0]["env"]
     return TrialDocument.model_validate_json(next(e["value"] for e in environment if e["name"] == "CPT_TRIAL"))
-
-
-def _time() -> str:
-    from datetime import UTC, datetime
-
-    return rfc3339.text(datetime.now(UTC))
