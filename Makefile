@@ -34,12 +34,12 @@ cluster-down: setup ## remove it without a trace
 demo: setup ## the main job on real text: from three texts to a model, and the report (about 15 minutes)
 	$(BIN)/python examples/demo/run.py --cluster $(NAME) --nodes $(NODES)
 
-# what only tests need: a browser, in which the report is opened, a builder of the operator's image, and Prometheus, which
-# a cluster installs by itself
+# what only tests need: a browser, in which the report is opened, a builder of images and of the Debian below them, and
+# Prometheus; a cluster installs the last two by itself
 programs:
-	@command -v chromium buildah promtool | wc -l | grep -qx 3 || { echo "installing chromium, buildah and prometheus"; \
+	@command -v chromium buildah mmdebstrap promtool | wc -l | grep -qx 4 || { echo "installing chromium, buildah, mmdebstrap and prometheus"; \
 	  export DEBIAN_FRONTEND=noninteractive; \
-	  apt-get update -qq && apt-get install -qq --no-install-recommends chromium buildah prometheus >/dev/null; }
+	  apt-get update -qq && apt-get install -qq --no-install-recommends chromium buildah mmdebstrap prometheus >/dev/null; }
 
 # real benchmarks and a small real model, and the harness that scores are held against; kept outside of the repository
 evaluation-data: setup
@@ -48,7 +48,7 @@ evaluation-data: setup
 test: check programs evaluation-data ## everything that CI runs
 	$(BIN)/pytest --numprocesses 3 --no-loadscope-reorder
 
-test-slow: setup evaluation-data ## what takes half an hour more: scores of a real model against the reference, the real Kueue
+test-slow: setup programs evaluation-data ## what takes most of an hour more: a real model's scores against the reference, the real Kueue, the trainer's image
 	PYTHONPATH=tests $(BIN)/python -m smollm2
 	$(BIN)/pytest -m slow
 
